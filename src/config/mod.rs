@@ -1,0 +1,163 @@
+//! Configuration: [`raw`] is what the TOML says (unknown keys refused), [`Config`] is what was checked.
+//!
+//! [`check`] reports all faults at once, each with key, value and range. The shipped `config/sentrycam.toml` equals
+//! the defaults; a test proves it. Pure: reading files is the caller's.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::model::{CameraId, RecordMode, Secret};
+use crate::units::ByteSize;
+
+/// Checked configuration of the agent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where the database and credentials live.
+    pub state_dir: PathBuf,
+    /// Where clips live.
+    pub spool: SpoolConfig,
+    /// The cloud; `None` runs standalone.
+    pub cloud: Option<CloudConfig>,
+    /// In the order of the file; ids are unique.
+    pub cameras: Vec<CameraConfig>,
+}
+
+/// Where clips live and what must be true of the place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpoolConfig {
+    /// Directory of the clips.
+    pub dir: PathBuf,
+    /// Refuse to record unless `dir` (or a parent below `/`) is a mounted file system other than the root's.
+    pub require_mount: bool,
+    /// Stop recording when less than this is free.
+    pub min_free: ByteSize,
+}
+
+/// How to reach the cloud.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CloudConfig {
+    /// Credential file as the cloud wrote it (holds the API's address too).
+    pub credentials_file: PathBuf,
+    /// A private CA to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Time between heartbeats.
+    pub heartbeat: Duration,
+}
+
+/// One camera.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CameraConfig {
+    /// Its name in records and paths.
+    pub id: CameraId,
+    /// Its name for people.
+    pub name: String,
+    /// The stream that is recorded.
+    pub main: SourceConfig,
+    /// The stream for detection, where there is one.
+    pub sub: Option<SourceConfig>,
+    /// No frame for this long means stalled.
+    pub stall_timeout: Duration,
+    /// When and how it is recorded.
+    pub recording: RecordingConfig,
+    /// How motion is detected.
+    pub motion: MotionConfig,
+}
+
+/// How a camera is recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordingConfig {
+    /// Motion, continuous or off.
+    pub mode: RecordMode,
+    /// Kept before an event's start.
+    pub pre_roll: Duration,
+    /// Kept after an event's last motion; also how long nothing must move for an event to end.
+    pub post_roll: Duration,
+    /// An event is cut (and followed by another) at this length.
+    pub max_event: Duration,
+    /// Length of a continuous segment, cut at the next key frame.
+    pub segment: Duration,
+    /// Record AAC where the camera sends it.
+    pub audio: bool,
+}
+
+/// How motion is detected.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MotionConfig {
+    /// Off saves the decoder.
+    pub enabled: bool,
+    /// 1 (only large things) to 10 (small distant people).
+    pub sensitivity: u8,
+    /// Frames a second that the detector sees.
+    pub fps: f32,
+    /// Named include polygons; empty means the whole picture.
+    pub include: Vec<Zone>,
+    /// Exclude polygons; they win over include.
+    pub exclude: Vec<Zone>,
+}
+
+/// A polygon in normalised coordinates (0..1, origin top left), 3 to 32 points.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Zone {
+    /// Shown in events.
+    pub name: String,
+    /// Corners in order.
+    pub points: Vec<(f32, f32)>,
+}
+
+/// Where a stream comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SourceConfig {
+    /// `rtsp://` or `rtsps://`; never holds a password (see `password`).
+    Rtsp {
+        url: Url,
+        user: Option<String>,
+        password: Option<Secret>,
+        transport: RtspTransport,
+        ca_file: Option<PathBuf>,
+        verify_tls: bool,
+    },
+    /// A V4L2 device by path; unset values are chosen by probing.
+    V4l2 {
+        device: PathBuf,
+        width: Option<u32>,
+        height: Option<u32>,
+        fps: Option<u32>,
+        format: Option<V4l2Format>,
+        bitrate_kbps: u32,
+    },
+    /// An MP4 or Matroska file played in real time.
+    File { path: PathBuf, repeat: bool },
+    /// A moving test pattern.
+    Test {
+        width: u32,
+        height: u32,
+        fps: u32,
+        bitrate_kbps: u32,
+    },
+}
+
+/// Transport of RTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RtspTransport {
+    /// Interleaved in the RTSP connection.
+    Tcp,
+    /// Unicast UDP.
+    Udp,
+    /// UDP first, TCP when nothing arrives.
+    Auto,
+}
+
+/// Pixel or stream format asked of a V4L2 camera.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum V4l2Format {
+    /// Packed 4:2:2.
+    Yuyv,
+    /// Semi-planar 4:2:0.
+    Nv12,
+    /// Motion JPEG.
+    Mjpeg,
+    /// H.264 from the camera.
+    H264,
+}

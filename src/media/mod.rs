@@ -1,0 +1,98 @@
+//! The GStreamer and V4L2 adapter: the only folder that names `gstreamer*` and `v4l`.
+//!
+//! [`capture`] turns a camera into [`Packet`]s, [`sampler`] turns packets into grey frames, [`clip`] writes packets
+//! into MP4, [`probe`] describes cameras. Each consumer has its own small pipeline, so that a broken one never hurts
+//! the capture. A packet's bytes are reference counted and never copied.
+
+use std::time::Duration;
+
+use gstreamer as gst;
+
+use crate::model::{DownReason, StreamInfo};
+use crate::time::{Anchor, Pts};
+
+/// Which of a camera's two streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StreamKind {
+    /// The stream that is recorded.
+    Main,
+    /// The low-resolution stream for detection, where the camera has one.
+    Sub,
+}
+
+/// Which elementary stream a packet belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Track {
+    /// One access unit of H.264 or H.265 (`stream-format=avc|hvc1`, `alignment=au`).
+    Video,
+    /// One raw AAC frame.
+    Audio,
+}
+
+/// The unit that capture hands on: one access unit.
+#[derive(Debug, Clone)]
+pub struct Packet {
+    /// Video or audio.
+    pub track: Track,
+    /// Position in the session; map it with the session's [`Anchor`].
+    pub pts: Pts,
+    /// A decoder can start here (always true for audio).
+    pub key: bool,
+    /// The bytes with the original pts, dts and duration; reference counted.
+    pub buffer: gst::Buffer,
+}
+
+/// Caps of a session's tracks as the muxer and decoder need them (codec_data included).
+#[derive(Debug, Clone)]
+pub struct TrackCaps {
+    /// `video/x-h264` or `video/x-h265`.
+    pub video: gst::Caps,
+    /// `audio/mpeg, mpegversion=4` where the camera sends AAC.
+    pub audio: Option<gst::Caps>,
+}
+
+/// What a capture session tells its camera task, in order.
+#[derive(Debug, Clone)]
+pub enum CaptureEvent {
+    /// The first key frame is there; packets follow.
+    Up {
+        info: StreamInfo,
+        caps: TrackCaps,
+        anchor: Anchor,
+    },
+    /// The next access unit.
+    Packet(Packet),
+    /// A raw luma picture (V4L2 raw cameras only): detection needs no decoder.
+    Luma(OwnedGray),
+    /// Resolution, codec or parameter sets changed; the next packet is a key frame in the new caps.
+    Changed { info: StreamInfo, caps: TrackCaps },
+    /// The session is over; nothing follows.
+    Down(DownReason),
+}
+
+/// A grey picture that owns its bytes; `stride` equals `width`.
+#[derive(Debug, Clone)]
+pub struct OwnedGray {
+    /// `width * height` bytes.
+    pub luma: Vec<u8>,
+    /// Pixels a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// When it was captured.
+    pub pts: Pts,
+}
+
+impl Packet {
+    /// Bytes of payload.
+    pub fn size(&self) -> usize {
+        self.buffer.size()
+    }
+
+    /// How long it lasts where the stream says so.
+    pub fn duration(&self) -> Option<Duration> {
+        self.buffer
+            .duration()
+            .map(|d| Duration::from_nanos(d.nseconds()))
+    }
+}

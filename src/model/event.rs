@@ -1,0 +1,47 @@
+//! Motion events as they are stored and sent.
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::EventId;
+
+/// A box in normalised coordinates: 0..1 of the picture's width and height, origin top left.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Region {
+    /// Left edge.
+    pub x: f32,
+    /// Top edge.
+    pub y: f32,
+    /// Width.
+    pub w: f32,
+    /// Height.
+    pub h: f32,
+}
+
+/// How much an event matters; the cloud knows these three words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// For the record.
+    Info,
+    /// Worth a look.
+    Warning,
+    /// Needs somebody now.
+    Critical,
+}
+
+/// What is known of a motion event at one moment of its life.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MotionEvent {
+    /// Its identity through start, updates and end.
+    pub id: EventId,
+    /// Raised with every change; the cloud keeps the highest.
+    pub rev: u32,
+    /// Latest score, 0..1.
+    pub score: f32,
+    /// Highest score so far, 0..1.
+    pub peak_score: f32,
+    /// What moved at the latest change, strongest first, at most 8.
+    pub regions: Vec<Region>,
+    /// Names of the zones entered so far.
+    pub zones: Vec<String>,
+}

@@ -1,0 +1,279 @@
+//! One request at a time to the cloud: signed, compressed, bounded, and its answer told apart from noise.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+use url::Url;
+use uuid::Uuid;
+
+use super::credentials::Credentials;
+use crate::time::Wall;
+use crate::wire::MAX_ANSWER_BYTES;
+use crate::wire::answer::{parse_http_date, problem_code, retry_after};
+use crate::wire::signature::{self, Body, Request, Response, verify_response};
+
+/// From the first byte sent to the last received.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Smaller bodies are not worth compressing.
+const GZIP_FROM_BYTES: usize = 1024;
+
+/// Talks to the cloud as one device.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    credentials: Credentials,
+    authority: String,
+}
+
+/// Why no answer came. The text names no secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The client cannot be built; nothing will change that.
+    #[error("cannot set up HTTPS: {0}")]
+    Setup(String),
+    /// Network, TLS, time-out, or an answer that is not HTTP; try again later.
+    #[error("{0}")]
+    NoAnswer(String),
+}
+
+/// An answer, whole.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// Problem code where the body is a problem document.
+    pub code: String,
+    /// `Date`, where it is one.
+    pub date: Option<Wall>,
+    /// A cache answered.
+    pub cached: bool,
+    /// How long the cloud asks to wait.
+    pub retry_after: Option<Duration>,
+    /// The answer's signature verified for exactly this request.
+    pub authentic: bool,
+    /// At most 1 MiB.
+    pub body: Vec<u8>,
+}
+
+/// What is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// Path below the API's base, e.g. `/edge/v1/events`.
+    pub path: &'a str,
+    /// Body of a POST; `None` is a GET.
+    pub body: Option<&'a [u8]>,
+    /// Of `body`.
+    pub content_type: &'a str,
+    /// Same for every attempt of one batch.
+    pub idempotency_key: Option<Uuid>,
+    /// Compress the body.
+    pub gzip: bool,
+}
+
+impl Client {
+    /// Builds the client; connects to nothing yet.
+    pub fn new(credentials: Credentials, tls: rustls::ClientConfig) -> Result<Client, ClientError> {
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .https_only(true)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TOTAL_TIMEOUT)
+            .pool_max_idle_per_host(1)
+            .tcp_keepalive(Duration::from_secs(30))
+            .user_agent(format!(
+                "sentrycam/{} ({})",
+                env!("CARGO_PKG_VERSION"),
+                std::env::consts::ARCH
+            ))
+            .build()
+            .map_err(|e| ClientError::Setup(chain(&e)))?;
+        let authority = authority(&credentials.api_base);
+        Ok(Client {
+            http,
+            credentials,
+            authority,
+        })
+    }
+
+    /// Who we are.
+    pub fn edge_id(&self) -> &str {
+        &self.credentials.edge_id
+    }
+
+    /// Where the cloud is, for people.
+    pub fn api_base(&self) -> &Url {
+        &self.credentials.api_base
+    }
+
+    /// Sends one signed request and reads its answer. `created` is trusted time, `nonce` is new for every attempt.
+    pub async fn send(
+        &self,
+        call: &Call<'_>,
+        created: Wall,
+        nonce: [u8; 16],
+    ) -> Result<Reply, ClientError> {
+        let method = if call.body.is_some() {
+            Method::POST
+        } else {
+            Method::GET
+        };
+        let base_path = self.credentials.api_base.path().trim_end_matches('/');
+        let path = format!("{base_path}{}", call.path);
+        let mut url = self.credentials.api_base.clone();
+        url.set_path(&path);
+        let compressed = match call.body {
+            Some(body) if call.gzip && body.len() >= GZIP_FROM_BYTES => Some(gzip(body)?),
+            _ => None,
+        };
+        let wire = compressed.as_deref().or(call.body);
+        let key = call.idempotency_key.map(|k| format!("\"{k}\""));
+        let request = Request {
+            method: method.as_str(),
+            authority: &self.authority,
+            path: &path,
+            query: "",
+            body: wire.map(|bytes| Body {
+                content_type: call.content_type,
+                content_encoding: compressed.as_ref().map(|_| "gzip"),
+                idempotency_key: key.as_deref(),
+                bytes,
+            }),
+        };
+        let signed = signature::sign_request(&self.credentials.key, &request, created, &nonce);
+        let mut builder = self
+            .http
+            .request(method.clone(), url)
+            .header("signature-input", &signed.signature_input)
+            .header("signature", &signed.signature);
+        if let Some(body) = &request.body {
+            builder = builder
+                .header("content-type", body.content_type)
+                .body(body.bytes.to_vec());
+            if let Some(digest) = &signed.content_digest {
+                builder = builder.header("content-digest", digest);
+            }
+            if let Some(encoding) = body.content_encoding {
+                builder = builder.header("content-encoding", encoding);
+            }
+            if let Some(key) = body.idempotency_key {
+                builder = builder.header("idempotency-key", key);
+            }
+        }
+        let mut answer = builder
+            .send()
+            .await
+            .map_err(|e| ClientError::NoAnswer(chain(&e)))?;
+        let mut body = Vec::new();
+        while let Some(chunk) = answer
+            .chunk()
+            .await
+            .map_err(|e| ClientError::NoAnswer(chain(&e)))?
+        {
+            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+                return Err(ClientError::NoAnswer(
+                    "the answer is larger than 1 MiB".into(),
+                ));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let headers = answer.headers();
+        let status = answer.status().as_u16();
+        let response = Response {
+            status,
+            content_type: text(headers, "content-type"),
+            content_digest: text(headers, "content-digest"),
+            date: text(headers, "date"),
+            signature_input: text(headers, "signature-input"),
+            signature: text(headers, "signature"),
+            body: &body,
+        };
+        let authentic = verify_response(
+            &self.credentials.key,
+            method.as_str(),
+            &path,
+            &signed.signature,
+            &response,
+        )
+        .is_ok();
+        Ok(Reply {
+            status,
+            code: problem_code(response.content_type, &body),
+            date: parse_http_date(response.date),
+            cached: headers.contains_key("age"),
+            retry_after: retry_after(text(headers, "retry-after"), created),
+            authentic,
+            body,
+        })
+    }
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
+    headers
+        .get(name)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default()
+}
+
+/// `@authority` (RFC 9421 §2.2.3): lower case, the port only where it is not the scheme's default.
+fn authority(base: &Url) -> String {
+    let host = base.host_str().unwrap_or_default().to_ascii_lowercase();
+    match base.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host,
+    }
+}
+
+fn gzip(body: &[u8]) -> Result<Vec<u8>, ClientError> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
+    encoder
+        .write_all(body)
+        .and_then(|()| encoder.finish())
+        .map_err(|e| ClientError::Setup(e.to_string()))
+}
+
+/// An error with its causes in one line; reqwest's own text repeats the URL, which is public.
+fn chain(e: &dyn std::error::Error) -> String {
+    let mut text = e.to_string();
+    let mut source = e.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_authority_has_a_port_only_where_it_matters() {
+        let a = |s: &str| authority(&s.parse().unwrap());
+        assert_eq!(a("https://API.example.com/"), "api.example.com");
+        assert_eq!(a("https://api.example.com:443/x"), "api.example.com");
+        assert_eq!(a("https://127.0.0.1:8443"), "127.0.0.1:8443");
+        assert_eq!(a("https://[::1]:8443"), "[::1]:8443");
+    }
+
+    #[test]
+    fn compression_is_lossless() {
+        use std::io::Read as _;
+        let body = b"[{\"specversion\":\"1.0\"}]".repeat(100);
+        let packed = gzip(&body).unwrap();
+        assert!(packed.len() < body.len() / 10);
+        let mut out = Vec::new();
+        flate2::read::GzDecoder::new(&packed[..])
+            .read_to_end(&mut out)
+            .unwrap();
+        assert_eq!(out, body);
+    }
+}

@@ -1,0 +1,11 @@
+//! The HTTPS adapter: signed requests to the cloud, bounded answers back. The only folder that names `reqwest`.
+//!
+//! TLS by rustls with `ring`; http/1.1; no redirect is followed, no proxy variable honoured; an answer is read to
+//! 1 MiB at most. Whether an answer is the cloud's own word (its signature) is told with it, never assumed.
+
+pub mod client;
+pub mod credentials;
+pub mod tls;
+
+pub use client::{Client, ClientError, Reply};
+pub use credentials::Credentials;

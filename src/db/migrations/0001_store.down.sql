@@ -1,0 +1,4 @@
+drop table recordings;
+drop table events;
+drop table boots;
+drop table meta;

@@ -1,0 +1,3 @@
+drop table dead_letter;
+drop table outbox;
+drop table outbox_usage;

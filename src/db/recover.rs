@@ -1,0 +1,245 @@
+//! A damaged database: put it aside, carry over what can be read.
+//!
+//! Tables are read row by row from both ends, so that one damaged page costs the rows on it and not those behind it.
+//! Ids are kept, hence the cloud still counts every record once; sequence numbers are new, under the new epoch.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags, params_from_iter};
+
+use super::DbError;
+use crate::time::Wall;
+
+/// Rows that were carried over, and how many are known to be lost at least.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Salvage {
+    /// Rows carried over.
+    pub salvaged: u64,
+    /// Tables that could not be read to the end.
+    pub damaged_tables: u64,
+}
+
+/// Renames the database and its WAL to `*.corrupt-<time>`; older ones of that kind are removed, one is kept.
+pub fn put_aside(path: &Path, now: Wall) -> Result<PathBuf, DbError> {
+    let io = |e: std::io::Error| DbError::Io(e.to_string());
+    let name = path
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let dir = path.parent().unwrap_or(Path::new("."));
+    for entry in std::fs::read_dir(dir).map_err(io)?.flatten() {
+        if entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(&format!("{name}.corrupt-"))
+        {
+            std::fs::remove_file(entry.path()).map_err(io)?;
+        }
+    }
+    let aside = dir.join(format!("{name}.corrupt-{}", now.unix_seconds()));
+    for suffix in ["-wal", "-shm", ""] {
+        let from = dir.join(format!("{name}{suffix}"));
+        if from.exists() {
+            let to = dir.join(format!(
+                "{}{suffix}",
+                aside.file_name().unwrap_or_default().to_string_lossy()
+            ));
+            std::fs::rename(from, to).map_err(io)?;
+        }
+    }
+    Ok(aside)
+}
+
+/// Columns that are carried over, in an order that respects references; `outbox.seq` is made anew.
+const TABLES: [(&str, &str, &str); 5] = [
+    ("boots", "id, boot_id, offset_us, quality", "id"),
+    (
+        "events",
+        "id, camera_id, boot, started_ns, ended_ns, state, end_reason, rev, peak_score, zones",
+        "id",
+    ),
+    (
+        "recordings",
+        "id, camera_id, event_id, boot, started_ns, ended_ns, mode, state, codec, width, height, has_audio, path, \
+         size_bytes, duration_ms, sha256, truncated, rev",
+        "id",
+    ),
+    (
+        "outbox",
+        "id, class, bytes, body, boot, boottime_ns, attempts",
+        "seq",
+    ),
+    (
+        "dead_letter",
+        "seq, id, class, body, boot, boottime_ns, code, detail, died_boot, died_ns",
+        "seq",
+    ),
+];
+
+/// Carries over what `damaged` still tells into `fresh`.
+pub fn salvage(damaged: &Path, fresh: &mut Connection) -> Result<Salvage, DbError> {
+    let mut salvage = Salvage::default();
+    let Ok(old) = Connection::open_with_flags(damaged, OpenFlags::SQLITE_OPEN_READ_WRITE) else {
+        return Ok(Salvage {
+            damaged_tables: TABLES.len() as u64,
+            ..salvage
+        });
+    };
+    // The schema of a damaged file proves nothing; constraints of the fresh one decide row by row.
+    fresh.execute_batch("pragma foreign_keys = off")?;
+    let tx = fresh.transaction()?;
+    for (table, columns, order) in TABLES {
+        let marks = vec!["?"; columns.split(',').count()].join(", ");
+        let insert = format!("insert or ignore into {table} ({columns}) values ({marks})");
+        let mut whole = false;
+        for direction in ["asc", "desc"] {
+            if whole {
+                break;
+            }
+            let select = format!("select {columns} from {table} order by {order} {direction}");
+            match copy(&old, &tx, &select, &insert) {
+                Ok(count) => {
+                    salvage.salvaged += count;
+                    whole = true;
+                }
+                Err(count) => salvage.salvaged += count,
+            }
+        }
+        salvage.damaged_tables += u64::from(!whole);
+    }
+    // A row whose boot was lost keeps its order but has no time.
+    for table in ["events", "recordings", "outbox", "dead_letter"] {
+        tx.execute(
+            &format!(
+                "insert or ignore into boots (id, boot_id, offset_us, quality)
+                 select distinct boot, randomblob(16), 0, 0 from {table} where boot not in (select id from boots)"
+            ),
+            [],
+        )?;
+    }
+    tx.execute(
+        "update recordings set event_id = null where event_id not in (select id from events)",
+        [],
+    )?;
+    tx.commit()?;
+    fresh.execute_batch("pragma foreign_keys = on")?;
+    Ok(salvage)
+}
+
+/// Copies rows until the end (`Ok`) or the damage (`Err`); both tell how many were new.
+fn copy(old: &Connection, new: &Connection, select: &str, insert: &str) -> Result<u64, u64> {
+    let mut count = 0;
+    let Ok(mut read) = old.prepare(select) else {
+        return Err(0);
+    };
+    let width = read.column_count();
+    let Ok(mut write) = new.prepare(insert) else {
+        return Err(0);
+    };
+    let Ok(mut rows) = read.query([]) else {
+        return Err(0);
+    };
+    loop {
+        match rows.next() {
+            Ok(Some(row)) => {
+                let values: Result<Vec<Value>, _> = (0..width).map(|i| row.get(i)).collect();
+                let Ok(values) = values else { continue };
+                count += write.execute(params_from_iter(values)).unwrap_or(0) as u64;
+            }
+            Ok(None) => return Ok(count),
+            Err(_) => return Err(count),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::open::{open, testing};
+    use super::super::{FILE_NAME, Urgency, outbox};
+    use crate::model::{RecordId, Severity};
+    use crate::outbox::Class;
+    use crate::time::Mono;
+    use crate::wire::envelope::Record;
+    use serde_json::json;
+
+    fn fill(dir: &std::path::Path, rows: usize) {
+        let rt = tokio::runtime::Runtime::new().unwrap();
+        let (db, closer, _) = open(testing::options(dir), rt.handle().clone()).unwrap();
+        rt.block_on(db.call(Urgency::Now, move |c, run| {
+            for i in 0..rows {
+                let record = Record {
+                    id: RecordId((run.ids)()),
+                    kind: "motion.started",
+                    class: Class::Alarm,
+                    subject: Some("cam-1".into()),
+                    severity: Severity::Info,
+                    at: Mono(i as u64),
+                    data: json!({ "fill": "x".repeat(500) }),
+                };
+                outbox::put(c, run, &record)?;
+            }
+            Ok(())
+        }))
+        .unwrap();
+        drop(db);
+        closer.close().unwrap();
+    }
+
+    fn reopen(dir: &std::path::Path) -> (super::super::open::OpenReport, i64) {
+        std::fs::write(dir.join("sentrycam.db.in-use"), b"").unwrap();
+        let rt = tokio::runtime::Runtime::new().unwrap();
+        let (db, _closer, report) = open(testing::options(dir), rt.handle().clone()).unwrap();
+        let rows = rt
+            .block_on(db.call(Urgency::Now, |c, _| {
+                Ok(c.query_row("select count(*) from outbox", [], |r| r.get(0))?)
+            }))
+            .unwrap();
+        (report, rows)
+    }
+
+    #[test]
+    fn a_damaged_page_costs_its_rows_and_not_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        fill(dir.path(), 400);
+        let path = dir.path().join(FILE_NAME);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2 / 4096 * 4096;
+        bytes[middle..middle + 4096].fill(0xff);
+        std::fs::write(&path, bytes).unwrap();
+        let (report, rows) = reopen(dir.path());
+        let (aside, salvage) = report.recovered.unwrap();
+        assert!(aside.exists());
+        assert!(
+            rows > 300,
+            "only {rows} of 400 rows were salvaged: {salvage:?}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_put_aside_and_work_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(FILE_NAME), vec![7u8; 8192]).unwrap();
+        let (report, rows) = reopen(dir.path());
+        assert!(report.recovered.is_some());
+        assert_eq!(rows, 0);
+    }
+
+    #[test]
+    fn one_damaged_file_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            std::fs::write(dir.path().join(FILE_NAME), vec![7u8; 8192]).unwrap();
+            let _ = std::fs::remove_file(dir.path().join("sentrycam.db-wal"));
+            reopen(dir.path());
+        }
+        let kept = std::fs::read_dir(dir.path())
+            .unwrap()
+            .flatten()
+            .filter(|e| e.file_name().to_string_lossy().contains(".corrupt-"))
+            .filter(|e| !e.file_name().to_string_lossy().ends_with("-wal"))
+            .filter(|e| !e.file_name().to_string_lossy().ends_with("-shm"))
+            .count();
+        assert_eq!(kept, 1);
+    }
+}

@@ -11,8 +11,8 @@ use url::Url;
 use uuid::Uuid;
 
 use super::credentials::Credentials;
+use crate::model::limits::MAX_ANSWER_BYTES;
 use crate::time::Wall;
-use crate::wire::MAX_ANSWER_BYTES;
 use crate::wire::answer::{parse_http_date, problem_code, retry_after};
 use crate::wire::signature::{self, Body, Request, Response, verify_response};
 

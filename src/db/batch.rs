@@ -7,12 +7,13 @@ use rusqlite::{Connection, OptionalExtension, named_params, params};
 use uuid::Uuid;
 
 use super::{DbError, Run};
+use crate::model::Class;
+use crate::model::limits::{MAX_BATCH_BYTES, MAX_RECORD_BYTES};
 use crate::model::{BootId, RecordId};
-use crate::outbox::{Class, batch::shares};
+use crate::outbox::batch::shares;
 use crate::time::{Mono, TimeQuality};
 use crate::wire::answer::{RecordVerdict, Results};
 use crate::wire::envelope::{BootClock, Stored};
-use crate::wire::{MAX_BATCH_BYTES, MAX_RECORD_BYTES};
 
 /// Rows that the dead letters hold at most; the oldest go.
 const MAX_DEAD: i64 = 1000;

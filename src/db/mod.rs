@@ -18,11 +18,12 @@ pub mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rusqlite::Connection;
+
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
-pub use error::{DbError, Retry};
+pub use error::DbError;
+pub 
 pub use writer::{Urgency, WriterStats};
 
 use crate::model::EpochId;

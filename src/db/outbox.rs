@@ -7,11 +7,11 @@ use rusqlite::{Connection, OptionalExtension, named_params, params};
 use serde_json::{Value, json};
 
 use super::{DbError, Run};
+use crate::model::Class;
+use crate::model::limits::MAX_RECORD_BYTES;
 use crate::model::{RecordId, Severity};
-use crate::outbox::Class;
 use crate::outbox::quota::make_room;
 use crate::time::Mono;
-use crate::wire::MAX_RECORD_BYTES;
 use crate::wire::envelope::Record;
 
 /// Room for attributes that are added when a record is rendered.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::DbError;
 use super::batch::quality;
 use super::recordings::{ROW_COLUMNS, RecordingRow, row};
-use crate::outbox::Class;
+use crate::model::Class;
 use crate::time::{Mono, TimeQuality, Wall};
 use crate::wire::envelope::BootClock;
 

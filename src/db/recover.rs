@@ -157,8 +157,8 @@ fn copy(old: &Connection, new: &Connection, select: &str, insert: &str) -> Resul
 mod tests {
     use super::super::open::{open, testing};
     use super::super::{FILE_NAME, Urgency, outbox};
+    use crate::model::Class;
     use crate::model::{RecordId, Severity};
-    use crate::outbox::Class;
     use crate::time::Mono;
     use crate::wire::envelope::Record;
     use serde_json::json;

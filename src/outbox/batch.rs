@@ -1,8 +1,8 @@
 //! What goes into the next batch: P0 first, then P1 : P2 : P3 as 8 : 3 : 1, so that an old backlog never starves a
 //! new alarm; and how many records, by additive-increase-like doubling and halving.
 
-use super::Class;
-use crate::wire::MAX_BATCH_RECORDS;
+use crate::model::Class;
+use crate::model::limits::MAX_BATCH_RECORDS;
 
 /// Shares `limit` places among the classes, given how many records wait in each (index = class).
 ///
@@ -15,13 +15,13 @@ pub fn shares(waiting: [usize; 4], limit: usize) -> [usize; 4] {
     let total: usize = lower
         .iter()
         .filter(|c| waiting[c.index()] > 0)
-        .map(|c| c.weight())
+        .map(|c| weight(*c))
         .sum();
     if total > 0 {
         let places = left;
         for class in lower {
             let i = class.index();
-            let fair = (places * class.weight()).div_ceil(total);
+            let fair = (places * weight(class)).div_ceil(total);
             shares[i] = fair.min(waiting[i]).min(left);
             left -= shares[i];
         }
@@ -33,6 +33,16 @@ pub fn shares(waiting: [usize; 4], limit: usize) -> [usize; 4] {
         left -= more;
     }
     shares
+}
+
+/// Share of a batch once P0 is served.
+fn weight(class: Class) -> usize {
+    match class {
+        Class::Critical => 0,
+        Class::Alarm => 8,
+        Class::Metadata => 3,
+        Class::Metric => 1,
+    }
 }
 
 /// Batch size that follows what the cloud can take: doubled on success, halved on 413, 400 or time-out.

@@ -1,6 +1,6 @@
 //! What goes when a class is full, so that the newest alarm always finds room and no loss is silent.
 
-use super::Class;
+use crate::model::Class;
 use crate::units::ByteSize;
 
 /// Bytes of stored bodies that each class may hold.

@@ -50,11 +50,11 @@ struct WireResult {
 
 /// Parses the body of a 200. `None`: not a result list; nothing may be deleted.
 pub fn parse_results(body: &[u8]) -> Option<Results> {
-    if body.len() > super::MAX_ANSWER_BYTES {
+    if body.len() > crate::model::limits::MAX_ANSWER_BYTES {
         return None;
     }
     let wire: WireResults = serde_json::from_slice(body).ok()?;
-    if wire.results.len() > super::MAX_BATCH_RECORDS {
+    if wire.results.len() > crate::model::limits::MAX_BATCH_RECORDS {
         return None;
     }
     let mut results = Results {
@@ -102,7 +102,8 @@ pub fn problem_code(content_type: &str, body: &[u8]) -> String {
         #[serde(rename = "type")]
         kind: String,
     }
-    if !content_type.starts_with("application/problem+json") || body.len() > super::MAX_ANSWER_BYTES
+    if !content_type.starts_with("application/problem+json")
+        || body.len() > crate::model::limits::MAX_ANSWER_BYTES
     {
         return String::new();
     }

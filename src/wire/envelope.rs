@@ -6,8 +6,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::model::Class;
 use crate::model::{BootId, EpochId, RecordId, Severity};
-use crate::outbox::Class;
 use crate::time::{Mono, TimeQuality, Wall};
 
 const TYPE_PREFIX: &str = "io.sentrycam.";

@@ -1,0 +1,151 @@
+//! The camera tasks' way into the store: facts and their records, one transaction each, in order, never lost.
+//!
+//! A camera hands an entry over and goes on; the journal commits it, tells whoever waits for that, and wakes the
+//! uploader. When the store cannot take it (disk full, medium errors) the entry is tried again until it can, and the
+//! entries behind it wait: 256 of them, then the cameras wait, and their frames are lost instead.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::db::{Db, DbError, Run, Urgency, events, outbox, recordings};
+use crate::db::events::EventFacts;
+use crate::db::recordings::{KeptFile, Opening};
+use crate::model::{CameraId, ClipState, RecordingId, Retry};
+use crate::time::Mono;
+use crate::wire::envelope::Record;
+
+/// Entries that may wait; when full, the cameras wait and lose frames.
+const QUEUE: usize = 256;
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
+
+/// A fact to commit.
+#[derive(Debug, Clone)]
+pub enum Fact {
+    /// An event begins; where it is recorded, with its clip.
+    EventStarted { camera: CameraId, at: Mono, facts: EventFacts, clip: Option<Opening> },
+    /// More is known of an event.
+    EventUpdated { facts: EventFacts },
+    /// An event is over.
+    EventEnded { facts: EventFacts, at: Mono, reason: &'static str },
+    /// A clip begins.
+    ClipOpened { camera: CameraId, clip: Opening },
+    /// A clip is on disk.
+    ClipKept { id: RecordingId, file: KeptFile },
+    /// A clip came to nothing.
+    ClipLost { id: RecordingId },
+    /// Only its records.
+    Told,
+}
+
+/// A fact, the records that report it, and who waits for the commit.
+#[derive(Debug)]
+pub struct Entry {
+    /// What happened.
+    pub fact: Fact,
+    /// Committed with it.
+    pub records: Vec<Record>,
+    /// Answered once both are on disk.
+    pub committed: Option<oneshot::Sender<()>>,
+}
+
+/// Handle for the camera tasks.
+#[derive(Clone)]
+pub struct Journal(mpsc::Sender<Entry>);
+
+impl Journal {
+    /// Hands an entry over; waits while the queue is full.
+    pub async fn write(&self, fact: Fact, records: Vec<Record>) {
+        self.hand_over(Entry { fact, records, committed: None }).await;
+    }
+
+    /// Hands an entry over; the receiver is answered when it is on disk.
+    pub async fn write_acknowledged(&self, fact: Fact, records: Vec<Record>) -> oneshot::Receiver<()> {
+        let (tx, rx) = oneshot::channel();
+        self.hand_over(Entry { fact, records, committed: Some(tx) }).await;
+        rx
+    }
+
+    async fn hand_over(&self, entry: Entry) {
+        if self.0.send(entry).await.is_err() {
+            // Only at the end of the process, after the database task has given up.
+            tracing::error!("journal is closed, an entry was not written");
+        }
+    }
+}
+
+/// The journal task.
+pub struct JournalTask {
+    entries: mpsc::Receiver<Entry>,
+    db: Db,
+    wake: Arc<Notify>,
+}
+
+/// Makes the handle and the task.
+pub fn journal(db: Db, wake: Arc<Notify>) -> (Journal, JournalTask) {
+    let (tx, entries) = mpsc::channel(QUEUE);
+    (Journal(tx), JournalTask { entries, db, wake })
+}
+
+impl JournalTask {
+    /// Runs until every handle is gone and every entry is on disk.
+    pub async fn run(mut self) {
+        let mut group = Vec::new();
+        while self.entries.recv_many(&mut group, 32).await > 0 {
+            for entry in group.drain(..) {
+                commit(&self.db, entry).await;
+            }
+            self.wake.notify_one();
+        }
+    }
+}
+
+/// Commits one entry, however long it takes.
+async fn commit(db: &Db, entry: Entry) {
+    let urgent = entry.records.iter().any(|r| r.class.commits_at_once());
+    let urgency = if urgent || entry.committed.is_some() { Urgency::Now } else { Urgency::Soon };
+    let work = Arc::new((entry.fact, entry.records));
+    loop {
+        let job = Arc::clone(&work);
+        match db.call(urgency, move |c, run| apply(c, run, &job.0, &job.1)).await {
+            Ok(()) => break,
+            Err(e) => match e.retry() {
+                Retry::Later => {
+                    tracing::error!(error = %e, "store cannot take an event now, trying again");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                Retry::Never => {
+                    tracing::error!(error = %e, fact = ?work.0, "store refused an entry");
+                    return;
+                }
+                Retry::Fatal => {
+                    tracing::error!(error = %e, "store is gone, an entry was not written");
+                    return;
+                }
+            },
+        }
+    }
+    if let Some(committed) = entry.committed {
+        // The camera may have ended meanwhile; the row stands.
+        let _ = committed.send(());
+    }
+}
+
+fn apply(conn: &crate::db::Connection, run: &Run, fact: &Fact, records: &[Record]) -> Result<(), DbError> {
+    match fact {
+        Fact::EventStarted { camera, at, facts, clip } => {
+            events::start(conn, run, camera, *at, facts)?;
+            if let Some(clip) = clip {
+                recordings::open(conn, run, camera, clip)?;
+            }
+        }
+        Fact::EventUpdated { facts } => events::update(conn, facts)?,
+        Fact::EventEnded { facts, at, reason } => events::end(conn, facts, *at, reason)?,
+        Fact::ClipOpened { camera, clip } => recordings::open(conn, run, camera, clip)?,
+        Fact::ClipKept { id, file } => recordings::keep(conn, *id, file)?,
+        Fact::ClipLost { id } => recordings::mark(conn, *id, ClipState::Lost)?,
+        Fact::Told => {}
+    }
+    records.iter().try_for_each(|record| outbox::put(conn, run, record))
+}

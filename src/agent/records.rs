@@ -1,0 +1,202 @@
+//! The records that the agent sends, one function a type: the only place that knows their payloads.
+//!
+//! Payloads are documented in `docs/protocol.md`; moments are boot-time readings, rendered when sent.
+
+use serde_json::{Value, json};
+
+use crate::db::events::EventFacts;
+use crate::db::recordings::{KeptFile, Opening};
+use crate::model::{CameraId, Class, EventId, RecordId, RecordMode, RecordingId, Region, Severity, StreamInfo};
+use crate::time::Mono;
+use crate::wire::envelope::{Record, moment};
+
+fn record(id: RecordId, kind: &'static str, class: Class, camera: Option<&str>, at: Mono, data: Value) -> Record {
+    Record { id, kind, class, subject: camera.map(str::to_owned), severity: Severity::Info, at, data }
+}
+
+/// What a motion record tells besides the facts of the event.
+#[derive(Debug, Clone, Copy)]
+pub struct MotionDetail<'a> {
+    /// Latest score, 0..1.
+    pub score: f32,
+    /// What moves, strongest first.
+    pub regions: &'a [Region],
+}
+
+/// `motion.started`.
+pub fn motion_started(
+    id: RecordId,
+    camera: &CameraId,
+    title: &str,
+    facts: &EventFacts,
+    detail: MotionDetail<'_>,
+    started: Mono,
+    preroll_s: f64,
+) -> Record {
+    let data = json!({
+        "event_id": facts.id, "camera_id": camera, "started_at": moment(started), "title": title,
+        "triggered_by": "motion", "score": detail.score, "peak_score": facts.peak_score, "regions": detail.regions,
+        "zones": facts.zones, "preroll_s": preroll_s, "rev": facts.rev,
+    });
+    Record {
+        severity: Severity::Warning,
+        ..record(id, "motion.started", Class::Alarm, Some(camera.as_str()), started, data)
+    }
+}
+
+/// `motion.updated`.
+pub fn motion_updated(
+    id: RecordId,
+    camera: &CameraId,
+    facts: &EventFacts,
+    detail: MotionDetail<'_>,
+    at: Mono,
+) -> Record {
+    let data = json!({
+        "event_id": facts.id, "camera_id": camera, "score": detail.score, "peak_score": facts.peak_score,
+        "regions": detail.regions, "zones": facts.zones, "rev": facts.rev,
+    });
+    Record {
+        severity: Severity::Warning,
+        ..record(id, "motion.updated", Class::Alarm, Some(camera.as_str()), at, data)
+    }
+}
+
+/// How an event ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ending<'a> {
+    /// First motion.
+    pub started: Mono,
+    /// Last motion.
+    pub ended: Mono,
+    /// `quiet`, `max_length`, `camera_lost`, `shutdown`, `crash`.
+    pub reason: &'a str,
+    /// Its first clip.
+    pub recording: Option<RecordingId>,
+}
+
+/// `motion.ended`.
+pub fn motion_ended(id: RecordId, camera: &str, facts: &EventFacts, ending: Ending<'_>) -> Record {
+    let data = json!({
+        "event_id": facts.id, "camera_id": camera, "started_at": moment(ending.started),
+        "ended_at": moment(ending.ended), "duration_ms": ending.ended.since(ending.started).as_millis() as u64,
+        "peak_score": facts.peak_score, "zones": facts.zones, "reason": ending.reason,
+        "recording_id": ending.recording, "rev": facts.rev,
+    });
+    Record {
+        severity: Severity::Warning,
+        ..record(id, "motion.ended", Class::Alarm, Some(camera), ending.ended, data)
+    }
+}
+
+fn mode_word(mode: RecordMode) -> &'static str {
+    if mode == RecordMode::Continuous { "continuous" } else { "motion" }
+}
+
+/// `recording.opened`.
+pub fn recording_opened(id: RecordId, camera: &CameraId, o: &Opening) -> Record {
+    let data = json!({
+        "recording_id": o.id, "camera_id": camera, "event_id": o.event, "started_at": moment(o.started),
+        "mode": mode_word(o.mode), "codec": o.info.codec, "width": o.info.width, "height": o.info.height,
+        "has_audio": o.info.has_audio, "status": "recording", "rev": 1,
+    });
+    record(id, "recording.opened", Class::Metadata, Some(camera.as_str()), o.started, data)
+}
+
+/// What `recording.closed` tells of the clip besides its file.
+#[derive(Debug, Clone)]
+pub struct ClosedClip {
+    /// Its identity.
+    pub id: RecordingId,
+    /// Its camera.
+    pub camera: String,
+    /// Its event.
+    pub event: Option<EventId>,
+    /// First frame.
+    pub started: Mono,
+    /// `motion` or `continuous`.
+    pub mode: String,
+    /// Codec word.
+    pub codec: String,
+    /// Picture width.
+    pub width: u32,
+    /// Picture height.
+    pub height: u32,
+    /// AAC is in it.
+    pub has_audio: bool,
+    /// Below the spool directory.
+    pub path: String,
+    /// Of the row.
+    pub rev: u32,
+}
+
+/// `recording.closed`: the file is on disk and playable.
+pub fn recording_closed(id: RecordId, clip: &ClosedClip, file: &KeptFile) -> Record {
+    let ended = clip.started + std::time::Duration::from_millis(file.duration_ms);
+    let data = json!({
+        "recording_id": clip.id, "camera_id": clip.camera, "event_id": clip.event,
+        "started_at": moment(clip.started), "ended_at": moment(ended), "duration_ms": file.duration_ms,
+        "size_bytes": file.size_bytes, "sha256": hex(&file.sha256), "truncated": file.truncated,
+        "path_name": clip.path, "has_audio": clip.has_audio, "codec": clip.codec, "width": clip.width,
+        "height": clip.height, "mode": clip.mode, "status": "awaiting_upload", "rev": clip.rev,
+    });
+    record(id, "recording.closed", Class::Metadata, Some(&clip.camera), ended, data)
+}
+
+/// `recording.deleted`: the bytes are gone, on purpose or not (`reason` says which).
+pub fn recording_deleted(id: RecordId, camera: &str, recording: RecordingId, reason: &str, rev: u32, at: Mono) -> Record {
+    let data = json!({ "recording_id": recording, "camera_id": camera, "reason": reason,
+                       "status": if reason == "lost" { "failed" } else { "deleted" }, "rev": rev });
+    record(id, "recording.deleted", Class::Metadata, Some(camera), at, data)
+}
+
+/// `camera.up`.
+pub fn camera_up(id: RecordId, camera: &CameraId, name: &str, source: &str, info: &StreamInfo, rev: u64, at: Mono) -> Record {
+    let data = json!({ "camera_id": camera, "name": name, "source_kind": source, "codec": info.codec,
+                       "width": info.width, "height": info.height, "fps": info.fps, "has_audio": info.has_audio,
+                       "rev": rev });
+    record(id, "camera.up", Class::Alarm, Some(camera.as_str()), at, data)
+}
+
+/// `camera.down`.
+pub fn camera_down(id: RecordId, camera: &CameraId, name: &str, reason: &str, detail: &str, rev: u64, at: Mono) -> Record {
+    let data = json!({ "camera_id": camera, "name": name, "reason": reason, "detail": detail, "rev": rev });
+    Record { severity: Severity::Warning, ..record(id, "camera.down", Class::Alarm, Some(camera.as_str()), at, data) }
+}
+
+/// `camera.degraded`: it delivers, but something of it does not work (detection, recording).
+pub fn camera_degraded(id: RecordId, camera: &CameraId, name: &str, reason: &str, detail: &str, rev: u64, at: Mono) -> Record {
+    let data = json!({ "camera_id": camera, "name": name, "reason": reason, "detail": detail, "rev": rev });
+    Record { severity: Severity::Warning, ..record(id, "camera.degraded", Class::Alarm, Some(camera.as_str()), at, data) }
+}
+
+/// `agent.started`, `agent.stopping`, `agent.heartbeat`, `agent.health`.
+pub fn agent(id: RecordId, kind: &'static str, at: Mono, data: Value) -> Record {
+    let class = if matches!(kind, "agent.heartbeat" | "agent.health") { Class::Metric } else { Class::Alarm };
+    record(id, kind, class, None, at, data)
+}
+
+/// `db.recovered`.
+pub fn db_recovered(id: RecordId, at: Mono, salvaged: u64, damaged_tables: u64) -> Record {
+    let data = json!({ "salvaged": salvaged, "damaged_tables": damaged_tables });
+    Record { severity: Severity::Critical, ..record(id, "db.recovered", Class::Critical, None, at, data) }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut s, b| {
+        // Writing to a String cannot fail.
+        let _ = write!(s, "{b:02x}");
+        s
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_lower_case_hex() {
+        assert_eq!(hex(&[0, 15, 255]), "000fff");
+    }
+}

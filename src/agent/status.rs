@@ -1,0 +1,144 @@
+//! What the agent tells about itself: one JSON document over a Unix socket in the state directory.
+//!
+//! A connection gets the document and is closed; nothing is read from it, so there is nothing to parse and nothing to
+//! ask for. The socket is 0600: only the agent's user and root see it. Tasks publish by `watch`, readers never block
+//! them.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+
+/// File name of the socket in the state directory.
+pub const SOCKET_NAME: &str = "status.sock";
+/// A status document is smaller than this.
+const MAX_BYTES: u64 = 1 << 20;
+const IO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One camera as `status` shows it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CameraStatus {
+    /// Name for people.
+    pub name: String,
+    /// `starting`, `up`, `down`, `degraded`.
+    pub state: String,
+    /// Why it is not up, or was not last.
+    pub reason: Option<String>,
+    /// Seconds since the last frame.
+    pub last_frame_age_s: Option<f64>,
+    /// Frames a second over the last seconds.
+    pub fps: f64,
+    /// Kilobits a second over the last seconds.
+    pub bitrate_kbps: f64,
+    /// Codec and size, e.g. `h264 1920x1080`.
+    pub format: Option<String>,
+    /// Sessions after the first.
+    pub reconnects: u64,
+    /// Packets that were dropped because a consumer was too slow.
+    pub dropped: u64,
+    /// `off`, `quiet`, `motion`, `warming`, `failed`.
+    pub detection: String,
+    /// An event is going on.
+    pub event_active: bool,
+    /// A clip is being written.
+    pub recording: bool,
+}
+
+/// The whole document.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// Process id.
+    pub pid: u32,
+    /// Seconds since the agent started.
+    pub uptime_s: u64,
+    /// RFC 3339.
+    pub now: String,
+    /// `none`, `floor` or `synced`.
+    pub timequality: String,
+    /// By camera id.
+    pub cameras: BTreeMap<String, CameraStatus>,
+    /// The link to the cloud and the outbox, as JSON.
+    pub sync: serde_json::Value,
+    /// Unsent records.
+    pub backlog: serde_json::Value,
+    /// Disk of the clips, the database, this process.
+    pub system: serde_json::Value,
+}
+
+/// Where tasks publish; cheap to clone.
+#[derive(Clone, Default)]
+pub struct StatusHub(Arc<Mutex<Status>>);
+
+impl StatusHub {
+    /// Changes the document.
+    pub fn update(&self, f: impl FnOnce(&mut Status)) {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Changes one camera's part.
+    pub fn camera(&self, id: &str, f: impl FnOnce(&mut CameraStatus)) {
+        self.update(|s| match s.cameras.get_mut(id) {
+            Some(camera) => f(camera),
+            None => f(s.cameras.entry(id.to_owned()).or_default()),
+        });
+    }
+
+    /// The document now.
+    pub fn snapshot(&self) -> Status {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Serves the document until `stop`.
+///
+/// # Errors
+/// The socket cannot be made.
+pub async fn serve(dir: &Path, hub: StatusHub, stop: CancellationToken) -> std::io::Result<()> {
+    let path = dir.join(SOCKET_NAME);
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    loop {
+        let stream = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            stream = listener.accept() => stream,
+        };
+        if let Ok((mut stream, _)) = stream {
+            let body = serde_json::to_vec(&hub.snapshot()).unwrap_or_default();
+            let write = async {
+                stream.write_all(&body).await?;
+                stream.shutdown().await
+            };
+            // A reader that does not read gets nothing.
+            let _ = tokio::time::timeout(IO_TIMEOUT, write).await;
+        }
+    }
+    let _ = std::fs::remove_file(&path);
+    Ok(())
+}
+
+/// Asks a running agent. `None`: none runs with this state directory.
+pub async fn ask(dir: &Path) -> std::io::Result<Option<Status>> {
+    let path: PathBuf = dir.join(SOCKET_NAME);
+    let stream = match UnixStream::connect(&path).await {
+        Ok(stream) => stream,
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => {
+            return Ok(None);
+        }
+        Err(e) => return Err(e),
+    };
+    let mut body = Vec::new();
+    tokio::time::timeout(IO_TIMEOUT, stream.take(MAX_BYTES).read_to_end(&mut body))
+        .await
+        .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+    serde_json::from_slice(&body).map(Some).map_err(std::io::Error::other)
+}

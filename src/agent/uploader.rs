@@ -1,0 +1,355 @@
+//! Brings the outbox to the cloud: one bounded, idempotent [`Uploader::pass`] at a time.
+//!
+//! A pass reads the table, sends one batch, writes the table; it takes no input and can be repeated at any point. A
+//! row is deleted only on the cloud's own verdict about it. Everything else that can come back changes when the next
+//! pass runs, never what it sends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::time::TimeKeeper;
+use crate::board::entropy::Entropy;
+use crate::cloud::client::{Call, Client, Reply};
+use crate::db::batch::{self, Batch, Settled};
+use crate::db::{Db, DbError, Urgency, open};
+use crate::outbox::batch::BatchSize;
+use crate::restart::HttpBackoff;
+use crate::time::Mono;
+use crate::wire::answer::{Outcome, Reaction, parse_results, react};
+use crate::wire::envelope::{batch_body, render};
+use crate::wire::skew::{DateSample, Learned};
+
+/// Looks at the table at least this often.
+const PERIOD: Duration = Duration::from_secs(15);
+const SUSPENDED_PAUSE: Duration = Duration::from_secs(15 * 60);
+const MISCONFIGURED_PAUSE: Duration = Duration::from_secs(3600);
+const AUTH_FIRST_PAUSE: Duration = Duration::from_secs(300);
+const AUTH_LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+const NO_GZIP_FOR: Duration = Duration::from_secs(24 * 3600);
+const EVENTS_PATH: &str = "/edge/v1/events";
+const TIME_PATH: &str = "/edge/v1/time";
+const BATCH_TYPE: &str = "application/cloudevents-batch+json";
+
+/// How the link to the cloud is, for `status` and the heartbeat.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct SyncStatus {
+    /// `starting`, `ok`, `retrying`, `auth_lost`, `suspended`, `misconfigured`, `unclaimed`, `too_old`.
+    pub state: &'static str,
+    /// What went wrong last, for people.
+    pub last_error: Option<String>,
+    /// Records committed by the cloud since start.
+    pub delivered: u64,
+    /// Records refused since start.
+    pub rejected: u64,
+    /// Requests answered 400: a fault of this program or on the way.
+    pub malformed: u64,
+    /// Seconds of CLOCK_BOOTTIME at the last success.
+    pub last_success_s: Option<u64>,
+}
+
+/// What a pass found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// Nothing waits.
+    Idle,
+    /// More may wait: call again.
+    More,
+    /// Not before this moment.
+    Wait(Mono),
+}
+
+/// The uploader task's state; everything that matters is in the table.
+pub struct Uploader {
+    db: Db,
+    client: Client,
+    time: TimeKeeper,
+    entropy: Entropy,
+    size: BatchSize,
+    backoff: HttpBackoff,
+    auth_pause: Duration,
+    resigned: bool,
+    no_gzip_until: Mono,
+    status: watch::Sender<SyncStatus>,
+}
+
+impl Uploader {
+    /// Sends as `client` what `db` holds.
+    pub fn new(db: Db, client: Client, time: TimeKeeper, entropy: Entropy) -> Self {
+        let (status, _) = watch::channel(SyncStatus { state: "starting", ..SyncStatus::default() });
+        Self {
+            db,
+            client,
+            time,
+            entropy,
+            size: BatchSize::default(),
+            backoff: HttpBackoff::default(),
+            auth_pause: AUTH_FIRST_PAUSE,
+            resigned: false,
+            no_gzip_until: Mono(0),
+            status,
+        }
+    }
+
+    /// How the link is.
+    pub fn status(&self) -> watch::Receiver<SyncStatus> {
+        self.status.subscribe()
+    }
+
+    /// Runs passes until `stop`: woken by `wake` and by the clock. Then one last pass within `last`.
+    pub async fn run(mut self, wake: Arc<Notify>, stop: CancellationToken, last: Duration) {
+        let mut not_before = self.time.mono();
+        loop {
+            let pause = not_before.since(self.time.mono());
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(pause) => {}
+            }
+            match self.pass().await {
+                Ok(Pass::More) => continue,
+                Ok(Pass::Wait(until)) => not_before = until,
+                Ok(Pass::Idle) => {
+                    tokio::select! {
+                        biased;
+                        () = stop.cancelled() => break,
+                        () = wake.notified() => {}
+                        () = tokio::time::sleep(PERIOD) => {}
+                    }
+                }
+                Err(e) => {
+                    tracing::error!(error = %e, "outbox cannot be read");
+                    not_before = self.time.mono() + PERIOD;
+                }
+            }
+        }
+        // Whatever is not sent by then stays in the table.
+        let _ = tokio::time::timeout(last, async { while let Ok(Pass::More) = self.pass().await {} }).await;
+    }
+
+    /// One bounded batch: read the table, send, write the table.
+    ///
+    /// # Errors
+    /// [`DbError`] only: what the network does is an outcome, not an error.
+    pub async fn pass(&mut self) -> Result<Pass, DbError> {
+        if !self.time.is_synced() {
+            return self.learn_time().await;
+        }
+        let limit = self.size.limit();
+        let fresh = self.entropy.uuid_v7(self.time.wall());
+        let batch = self.db.call(Urgency::Now, move |c, _| batch::take(c, limit, fresh)).await?;
+        let Some(batch) = batch else {
+            return Ok(Pass::Idle);
+        };
+        let (batch, body) = self.render(batch).await?;
+        if batch.rows.is_empty() {
+            return Ok(Pass::More);
+        }
+        let outcome = self.send(EVENTS_PATH, Some(&body), Some(batch.key)).await?;
+        self.apply(batch, outcome).await
+    }
+
+    /// Asks for the time before anything is signed for good: an answer's `Date` is enough, even that of a refusal.
+    async fn learn_time(&mut self) -> Result<Pass, DbError> {
+        let outcome = self.send(TIME_PATH, None, None).await?;
+        if self.time.is_synced() {
+            return Ok(Pass::More);
+        }
+        self.failed("retrying", &describe(&outcome));
+        Ok(Pass::Wait(self.backoff.fail(self.time.mono(), self.entropy.unit(), None)))
+    }
+
+    /// Renders the batch; a row that cannot be rendered goes to the dead letters.
+    async fn render(&self, mut batch: Batch) -> Result<(Batch, Vec<u8>), DbError> {
+        let (edge_id, epoch) = (self.client.edge_id().to_owned(), self.db.epoch());
+        let mut events = Vec::with_capacity(batch.rows.len());
+        let mut broken = Vec::new();
+        batch.rows.retain(|row| match render(&edge_id, epoch, row) {
+            Some(event) => {
+                events.push(event);
+                true
+            }
+            None => {
+                broken.push(row.seq);
+                false
+            }
+        });
+        if !broken.is_empty() {
+            tracing::error!(count = broken.len(), "stored records are damaged, moved to the dead letters");
+            let now = self.time.mono();
+            self.db
+                .call(Urgency::Now, move |c, run| {
+                    broken.iter().try_for_each(|seq| batch::bury(c, run, *seq, "damaged", "", now))
+                })
+                .await?;
+        }
+        Ok((batch, batch_body(&events)))
+    }
+
+    async fn send(&mut self, path: &str, body: Option<&[u8]>, key: Option<Uuid>) -> Result<Outcome, DbError> {
+        let sent = self.time.mono();
+        let call = Call {
+            path,
+            body,
+            content_type: BATCH_TYPE,
+            idempotency_key: key,
+            gzip: sent >= self.no_gzip_until,
+        };
+        match self.client.send(&call, self.time.wall(), self.entropy.bytes()).await {
+            Ok(reply) => {
+                self.learn_from(&reply, sent).await?;
+                Ok(outcome(reply))
+            }
+            Err(e) => {
+                tracing::debug!(error = %e, "no answer from the cloud");
+                self.status.send_modify(|s| s.last_error = Some(e.to_string()));
+                Ok(Outcome::NoAnswer)
+            }
+        }
+    }
+
+    async fn learn_from(&mut self, reply: &Reply, sent: Mono) -> Result<(), DbError> {
+        let Some(date) = reply.date else { return Ok(()) };
+        let sample = DateSample { date, sent, received: self.time.mono(), cached: reply.cached };
+        if let Learned::Moved { by_us } = self.time.learn(sample) {
+            tracing::info!(offset_s = by_us as f64 / 1e6, "learned the time from the cloud");
+            let (clock, wall) = (self.time.boot_clock(), self.time.wall());
+            self.db.call(Urgency::Now, move |c, run| open::set_boot_clock(c, run, clock, wall)).await?;
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, batch: Batch, outcome: Outcome) -> Result<Pass, DbError> {
+        let now = self.time.mono();
+        let text = describe(&outcome);
+        let reaction = react(outcome);
+        if !matches!(reaction, Reaction::Resign) {
+            self.resigned = false;
+        }
+        match reaction {
+            Reaction::Settle(results) => {
+                let key = batch.key;
+                let settled =
+                    self.db.call(Urgency::Now, move |c, run| batch::settle(c, run, key, &results, now)).await?;
+                Ok(self.settled(&batch, settled, now))
+            }
+            Reaction::Backoff(after) => {
+                self.failed("retrying", &text);
+                Ok(Pass::Wait(self.backoff.fail(now, self.entropy.unit(), after)))
+            }
+            Reaction::Resign => {
+                // The answer's date was learned already; once at once, then as any failure.
+                if std::mem::replace(&mut self.resigned, true) {
+                    self.failed("retrying", &text);
+                    return Ok(Pass::Wait(self.backoff.fail(now, self.entropy.unit(), None)));
+                }
+                Ok(Pass::More)
+            }
+            Reaction::Split { code, alarm } => self.split(&batch, code, alarm, now).await,
+            Reaction::AuthLost => {
+                self.failed("auth_lost", &text);
+                let pause = self.auth_pause;
+                self.auth_pause = (pause * 2).min(AUTH_LONGEST_PAUSE);
+                Ok(Pass::Wait(now + pause))
+            }
+            Reaction::Suspended => Ok(self.pause("suspended", &text, now + SUSPENDED_PAUSE)),
+            Reaction::Misconfigured => Ok(self.pause("misconfigured", &text, now + MISCONFIGURED_PAUSE)),
+            Reaction::TooOld => Ok(self.pause("too_old", &text, now + MISCONFIGURED_PAUSE)),
+            // What follows a proven unclaim is the claim's business; here it only stops the sending.
+            Reaction::Unclaimed => Ok(self.pause("unclaimed", &text, now + MISCONFIGURED_PAUSE)),
+            Reaction::NoCompression => {
+                self.no_gzip_until = now + NO_GZIP_FOR;
+                self.release().await?;
+                Ok(Pass::More)
+            }
+            Reaction::NewKey => {
+                self.failed("retrying", &text);
+                self.release().await?;
+                Ok(Pass::Wait(self.backoff.fail(now, self.entropy.unit(), None)))
+            }
+        }
+    }
+
+    fn settled(&mut self, batch: &Batch, settled: Settled, now: Mono) -> Pass {
+        self.backoff.succeed();
+        self.auth_pause = AUTH_FIRST_PAUSE;
+        self.status.send_modify(|s| {
+            s.state = "ok";
+            s.last_error = None;
+            s.delivered += settled.delivered as u64;
+            s.rejected += settled.rejected as u64;
+            s.last_success_s = Some(now.0 / 1_000_000_000);
+        });
+        tracing::debug!(sent = batch.rows.len(), delivered = settled.delivered, "batch settled");
+        if settled.rejected > 0 {
+            tracing::warn!(count = settled.rejected, "the cloud refused records, see outbox ls --dead");
+        }
+        if settled.delivered + settled.rejected == 0 {
+            // The cloud answered, but took nothing: as a 503.
+            return Pass::Wait(self.backoff.fail(now, self.entropy.unit(), None));
+        }
+        self.size.grow();
+        Pass::More
+    }
+
+    /// Halves the batch; one record that is still refused goes to the dead letters.
+    async fn split(&mut self, batch: &Batch, code: &'static str, alarm: bool, now: Mono) -> Result<Pass, DbError> {
+        self.status.send_modify(|s| s.malformed += u64::from(alarm));
+        if self.size.shrink(batch.rows.len()) {
+            self.release().await?;
+            return Ok(Pass::More);
+        }
+        let seq = batch.rows[0].seq;
+        tracing::warn!(seq, code, "the cloud cannot take a record, moved to the dead letters");
+        self.db
+            .call(Urgency::Now, move |c, run| {
+                batch::bury(c, run, seq, code, "the cloud cannot take it alone either", now)
+            })
+            .await?;
+        self.status.send_modify(|s| s.rejected += 1);
+        Ok(Pass::More)
+    }
+
+    async fn release(&self) -> Result<(), DbError> {
+        self.db.call(Urgency::Now, |c, _| batch::release(c)).await
+    }
+
+    fn pause(&self, state: &'static str, text: &str, until: Mono) -> Pass {
+        self.failed(state, text);
+        Pass::Wait(until)
+    }
+
+    fn failed(&self, state: &'static str, text: &str) {
+        self.status.send_modify(|s| {
+            if s.state != state {
+                tracing::warn!(state, reason = text, "cloud does not take records, they wait");
+            }
+            s.state = state;
+            if s.last_error.is_none() || text != "no answer" {
+                s.last_error = Some(text.to_owned());
+            }
+        });
+    }
+}
+
+fn outcome(reply: Reply) -> Outcome {
+    let results = (200..300).contains(&reply.status).then(|| parse_results(&reply.body)).flatten();
+    Outcome::Answer {
+        status: reply.status,
+        code: reply.code,
+        retry_after: reply.retry_after,
+        results,
+        authentic: reply.authentic,
+    }
+}
+
+fn describe(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::NoAnswer => "no answer".into(),
+        Outcome::Answer { status, code, .. } if code.is_empty() => format!("status {status}"),
+        Outcome::Answer { status, code, .. } => format!("status {status} {code}"),
+    }
+}

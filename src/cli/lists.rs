@@ -1,0 +1,184 @@
+//! `events`, `clips` and `outbox`: what the store holds, read beside a running agent.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+
+use super::{Format, output};
+use crate::config::Config;
+use crate::db::query::{self, Filter};
+use crate::db::{self, Connection, FILE_NAME};
+use crate::model::RecordId;
+use crate::time::Wall;
+use crate::units::ByteSize;
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Only this camera.
+    #[arg(long, value_name = "ID")]
+    camera: Option<String>,
+    /// Only from this time on, e.g. 2026-11-21T08:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    since: Option<Wall>,
+    /// At most this many.
+    #[arg(short = 'n', long, default_value_t = 50, value_name = "N")]
+    limit: u32,
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum OutboxCommand {
+    /// List the records that wait for the cloud, oldest first.
+    Ls {
+        /// The records that the cloud refused instead.
+        #[arg(long)]
+        dead: bool,
+        /// At most this many.
+        #[arg(short = 'n', long, default_value_t = 50, value_name = "N")]
+        limit: u32,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Put refused records back, to be sent again: all, or one.
+    Retry {
+        /// Only this record.
+        id: Option<RecordId>,
+    },
+    /// Write all waiting and refused records as JSON lines.
+    Export {
+        /// To this file instead of the standard output.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+}
+
+fn time(text: &str) -> Result<Wall, String> {
+    Wall::parse_rfc3339(text).ok_or_else(|| "expected a time such as 2026-11-21T08:00:00Z".into())
+}
+
+impl ListArgs {
+    fn filter(&self) -> Filter {
+        Filter { camera: self.camera.clone(), since: self.since, limit: self.limit }
+    }
+}
+
+/// Opens the store for reading.
+pub fn store(config: &Config) -> anyhow::Result<Connection> {
+    let path = config.state_dir.join(FILE_NAME);
+    anyhow::ensure!(path.exists(), "{} is not there: the agent has not run with this state directory yet", path.display());
+    db::schema::open_reader(&path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// `2026-11-21T08:00:00.000Z` is too wide for a table.
+fn short(time: &str) -> String {
+    time.get(..19).unwrap_or(time).replace('T', " ")
+}
+
+pub fn events(config: &Config, args: &ListArgs) -> anyhow::Result<ExitCode> {
+    let events = query::events(&store(config)?, &args.filter())?;
+    if args.format.json {
+        output::json(&events)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = output::table(&["STARTED (UTC)", "CAMERA", "STATE", "ENDED (UTC)", "PEAK", "ZONES", "CLIP"]);
+    for e in &events {
+        let zones = e.zones.as_array().map(|z| z.iter().filter_map(|v| v.as_str()).collect::<Vec<_>>().join(","));
+        table.add_row([
+            short(&e.started_at),
+            e.camera.clone(),
+            e.end_reason.as_ref().map_or(e.state.clone(), |r| format!("{} ({r})", e.state)),
+            e.ended_at.as_deref().map(short).unwrap_or_default(),
+            format!("{:.2}", e.peak_score),
+            zones.unwrap_or_default(),
+            e.clip.clone().unwrap_or_default(),
+        ]);
+    }
+    output::print(&table, "no events yet")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn clips(config: &Config, args: &ListArgs) -> anyhow::Result<ExitCode> {
+    let clips = query::clips(&store(config)?, &args.filter())?;
+    if args.format.json {
+        output::json(&clips)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = output::table(&["STARTED (UTC)", "CAMERA", "LENGTH", "SIZE", "STATE", "FORMAT", "FILE"]);
+    for c in &clips {
+        table.add_row([
+            short(&c.started_at),
+            c.camera.clone(),
+            c.duration_s.map(|s| format!("{s:.1} s")).unwrap_or_default(),
+            c.size_bytes.map(|n| ByteSize(n).to_string()).unwrap_or_default(),
+            if c.truncated { format!("{}, truncated", c.state) } else { c.state.clone() },
+            c.format.clone(),
+            config.spool.dir.join(&c.path).display().to_string(),
+        ]);
+    }
+    output::print(&table, "no clips yet")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn outbox(config: &Config, command: &OutboxCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        OutboxCommand::Ls { dead, limit, format } => list_outbox(config, *dead, *limit, *format),
+        OutboxCommand::Retry { id } => {
+            // A second writer: SQLite's own lock keeps it apart from the agent's.
+            let conn = db::schema::open_writer(&config.state_dir.join(FILE_NAME))?;
+            let revived = db::batch::revive(&conn, *id)?;
+            println!("{revived} record(s) will be sent again");
+            Ok(if revived > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        OutboxCommand::Export { output } => export(config, output.as_ref()),
+    }
+}
+
+fn list_outbox(config: &Config, dead: bool, limit: u32, format: Format) -> anyhow::Result<ExitCode> {
+    let lines = query::outbox(&store(config)?, dead, limit)?;
+    if format.json {
+        output::json(&lines)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = output::table(&["SEQ", "CLASS", "RECORD", "CAMERA", "MADE (UTC)", "SENT", "REFUSED", "ID"]);
+    for l in &lines {
+        table.add_row([
+            l.seq.to_string(),
+            l.class.to_owned(),
+            l.kind.clone(),
+            l.subject.clone().unwrap_or_default(),
+            short(&l.made_at),
+            l.attempts.to_string(),
+            l.refused.clone().unwrap_or_default(),
+            l.id.to_string(),
+        ]);
+    }
+    output::print(&table, if dead { "no refused records" } else { "nothing waits for the cloud" })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn export(config: &Config, path: Option<&PathBuf>) -> anyhow::Result<ExitCode> {
+    let conn = store(config)?;
+    let mut out: Box<dyn std::io::Write> = match path {
+        Some(path) => Box::new(std::io::BufWriter::new(
+            std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?,
+        )),
+        None => Box::new(std::io::stdout().lock()),
+    };
+    let bar = output::spinner("exporting records");
+    let mut count = 0u64;
+    for dead in [false, true] {
+        for line in query::outbox(&conn, dead, u32::MAX)? {
+            serde_json::to_writer(&mut out, &line)?;
+            writeln!(out)?;
+            count += 1;
+        }
+    }
+    out.flush()?;
+    bar.finish_and_clear();
+    eprintln!("{count} record(s) exported");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,121 @@
+//! The command line: one file a command, tables for people, `--json` for programs.
+//!
+//! Exit codes: 0 done, 1 it did not work, 2 wrong usage, 78 wrong configuration (sysexits `EX_CONFIG`; systemd does
+//! not restart on it).
+
+mod check;
+mod db;
+mod lists;
+mod output;
+mod probe;
+mod status;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, Fault};
+use crate::model::Secret;
+
+/// A wrong configuration.
+pub const EX_CONFIG: u8 = 78;
+/// A configuration file is smaller than this.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// Turns this machine and its cameras into a trustworthy security camera.
+///
+/// Captures V4L2 and RTSP cameras, detects motion, keeps a clip of every event, and brings events to the cloud exactly
+/// once. Without a cloud in the configuration it works standalone.
+#[derive(Debug, Parser)]
+#[command(name = "sentrycam", version, arg_required_else_help = true, infer_subcommands = true)]
+pub struct Cli {
+    /// Configuration file.
+    #[arg(short, long, global = true, default_value = "/etc/sentrycam/sentrycam.toml", value_name = "FILE")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent until SIGTERM or Ctrl-C (a second signal ends it at once).
+    Run,
+    /// Check the configuration and name every fault; exit code 78 if there is one.
+    CheckConfig(Format),
+    /// List the V4L2 cameras of this machine, or describe one camera or RTSP address and grab a picture.
+    Probe(probe::ProbeArgs),
+    /// Show cameras, sync, disk and clock of the running agent.
+    Status(Format),
+    /// List motion events, newest first.
+    Events(lists::ListArgs),
+    /// List clips, newest first.
+    Clips(lists::ListArgs),
+    /// Look at the records that wait for the cloud.
+    #[command(subcommand)]
+    Outbox(lists::OutboxCommand),
+    /// Look after the database and the clips.
+    #[command(subcommand)]
+    Db(db::DbCommand),
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Format {
+    /// Print JSON for programs instead of a table for people.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command that was asked for.
+pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
+    let path = cli.config;
+    match cli.command {
+        Command::Run => match load(&path)? {
+            Ok(config) => crate::daemon::run(config),
+            Err(faults) => Ok(check::report(&path, &faults, false)),
+        },
+        Command::CheckConfig(format) => check::run(&path, format),
+        Command::Probe(args) => probe::run(args),
+        Command::Status(format) => with_config(&path, |c| status::run(&c, format)),
+        Command::Events(args) => with_config(&path, |c| lists::events(&c, &args)),
+        Command::Clips(args) => with_config(&path, |c| lists::clips(&c, &args)),
+        Command::Outbox(command) => with_config(&path, |c| lists::outbox(&c, &command)),
+        Command::Db(command) => with_config(&path, |c| db::run(&c, &command)),
+    }
+}
+
+fn with_config(path: &Path, f: impl FnOnce(Config) -> anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+    match load(path)? {
+        Ok(config) => f(config),
+        Err(faults) => Ok(check::report(path, &faults, false)),
+    }
+}
+
+/// Reads and checks the configuration; the inner error names every fault.
+fn load(path: &Path) -> anyhow::Result<Result<Config, Vec<Fault>>> {
+    let text = read_bounded(path)
+        .with_context(|| format!("cannot read the configuration {} (choose another with --config)", path.display()))?;
+    Ok(Config::parse(&text, &|file| {
+        read_bounded(file).map(|s| Secret::new(s.trim_end_matches(['\n', '\r']))).map_err(|e| e.to_string())
+    }))
+}
+
+fn read_bounded(path: &Path) -> std::io::Result<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MAX_CONFIG_BYTES).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -4,12 +4,28 @@
 //! into MP4, [`probe`] describes cameras. Each consumer has its own small pipeline, so that a broken one never hurts
 //! the capture. A packet's bytes are reference counted and never copied.
 
-use std::time::Duration;
+mod caps;
+pub mod capture;
+pub mod encoder;
+mod flow;
+pub mod gst;
+pub mod luma;
+pub mod probe;
+mod source_file;
+mod source_rtsp;
+mod source_test;
+mod source_v4l2;
+pub mod stamps;
+pub mod teardown;
+mod tls;
+pub mod v4l2;
 
-use gstreamer as gst;
+use std::time::Duration;
 
 use crate::model::{DownReason, StreamInfo};
 use crate::time::{Anchor, Pts};
+
+pub use capture::{CaptureSession, LumaWish, Stats};
 
 /// Which of a camera's two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,16 +55,16 @@ pub struct Packet {
     /// A decoder can start here (always true for audio).
     pub key: bool,
     /// The bytes with the original pts, dts and duration; reference counted.
-    pub buffer: gst::Buffer,
+    pub buffer: gstreamer::Buffer,
 }
 
 /// Caps of a session's tracks as the muxer and decoder need them (codec_data included).
 #[derive(Debug, Clone)]
 pub struct TrackCaps {
     /// `video/x-h264` or `video/x-h265`.
-    pub video: gst::Caps,
+    pub video: gstreamer::Caps,
     /// `audio/mpeg, mpegversion=4` where the camera sends AAC.
-    pub audio: Option<gst::Caps>,
+    pub audio: Option<gstreamer::Caps>,
 }
 
 /// What a capture session tells its camera task, in order.

@@ -1,0 +1,219 @@
+//! A capture session: one camera stream, one static pipeline, from `start` to `Down`.
+//!
+//! ```text
+//!  start ──▶ own thread: build, play ──▶ Up ──▶ Packet … Changed … ──▶ Down (error, end of stream)
+//!    └──────────────── stop or drop: the thread takes the pipeline down, no further event ────────┘
+//! ```
+//!
+//! Guarantees: `start`, `stop` and `drop` never block (building, probing and teardown happen on the session's own
+//! thread, teardown bounded by [`teardown::PATIENCE`]); a session that ends by itself sends exactly one `Down`, last;
+//! a stopped one just closes its channel. Whether a silent session is stalled is the camera task's to judge, by
+//! [`Stats::packets`]; so is trying again.
+
+use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
+use std::thread;
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use tokio::sync::mpsc;
+
+use super::flow::{Flow, Wake};
+use super::gst::{Origin, down_reason, init};
+use super::{
+    CaptureEvent, StreamKind, encoder, source_file, source_rtsp, source_test, source_v4l2, teardown,
+};
+use crate::config::SourceConfig;
+use crate::model::{DownReason, Secret};
+use crate::time::{Anchor, Mono};
+
+pub use super::flow::Stats;
+
+/// The luma pictures that detection would like to have. Raw sources deliver them free of a decoder, others do not.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LumaWish {
+    /// The widest picture in pixels; it is shrunk by a whole factor.
+    pub max_width: usize,
+    /// The most pictures a second.
+    pub fps: f32,
+}
+
+/// A running capture. Dropping it is the same as [`CaptureSession::stop`].
+#[derive(Debug)]
+pub struct CaptureSession {
+    wake: std_mpsc::Sender<Wake>,
+    stats: Arc<Stats>,
+    offers: Arc<Mutex<Vec<String>>>,
+}
+
+/// What a source needs to build its part of the pipeline.
+pub(super) struct Build<'a> {
+    pub(super) pipeline: &'a gst::Pipeline,
+    pub(super) flow: &'a Arc<Flow>,
+    pub(super) audio: bool,
+    pub(super) luma: Option<LumaWish>,
+}
+
+impl CaptureSession {
+    /// Starts to capture. Events go to `tx`, whose capacity is the caller's bound: when it is full, packets are
+    /// dropped and counted up to the next key frame. `now` must be read right before the call: it becomes running
+    /// time zero. `audio` asks for AAC of the main stream.
+    ///
+    /// # Errors
+    /// Where GStreamer or a thread cannot be had; whatever is wrong with the source comes as `Down`.
+    pub fn start(
+        kind: StreamKind,
+        source: &SourceConfig,
+        want_luma: Option<LumaWish>,
+        audio: bool,
+        now: Mono,
+        tx: mpsc::Sender<CaptureEvent>,
+    ) -> Result<CaptureSession, DownReason> {
+        init()?;
+        let clock = gst::SystemClock::obtain();
+        let base = clock.time();
+        let pipeline = gst::Pipeline::new();
+        pipeline.use_clock(Some(&clock));
+        pipeline.set_start_time(gst::ClockTime::NONE);
+        pipeline.set_base_time(base);
+        let (wake, inbox) = std_mpsc::channel();
+        let trust_dts = matches!(source, SourceConfig::File { .. });
+        let flow = Flow::new(tx, wake.clone(), Anchor { zero: now }, trust_dts);
+        let stats = Arc::clone(&flow.stats);
+        let offers = Arc::clone(&flow.offers);
+        let source = source.clone();
+        thread::Builder::new()
+            .name(format!("capture-{kind:?}").to_lowercase())
+            .spawn(move || run(pipeline, flow, inbox, kind, &source, want_luma, audio))
+            .map_err(|e| DownReason::Failed(format!("no thread for the capture: {e}")))?;
+        Ok(CaptureSession {
+            wake,
+            stats,
+            offers,
+        })
+    }
+
+    /// Ends the capture without waiting. Packets in the channel stay readable; no event is added.
+    pub fn stop(self) {}
+
+    /// The session's counters; they stay readable after its end.
+    pub fn stats(&self) -> Arc<Stats> {
+        Arc::clone(&self.stats)
+    }
+
+    /// What the source offers, recorded or not, as `media ENCODING` (`audio PCMA`); complete when `Up` comes.
+    pub fn offers(&self) -> Vec<String> {
+        self.offers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Drop for CaptureSession {
+    fn drop(&mut self) {
+        // The thread may have ended already.
+        let _ = self.wake.send(Wake::Stop);
+    }
+}
+
+/// The session's thread.
+fn run(
+    pipeline: gst::Pipeline,
+    flow: Arc<Flow>,
+    inbox: std_mpsc::Receiver<Wake>,
+    kind: StreamKind,
+    source: &SourceConfig,
+    luma: Option<LumaWish>,
+    audio: bool,
+) {
+    watch_bus(&pipeline, &flow, source);
+    let build = Build {
+        pipeline: &pipeline,
+        flow: &flow,
+        audio: audio && kind == StreamKind::Main,
+        luma,
+    };
+    let built = match source {
+        SourceConfig::Rtsp { .. } => source_rtsp::build(&build, source),
+        SourceConfig::V4l2 { .. } => source_v4l2::build(&build, source),
+        SourceConfig::File { .. } => source_file::build(&build, source),
+        SourceConfig::Test { .. } => source_test::build(&build, source),
+    };
+    let reason = match built {
+        Err(reason) => Some(reason),
+        Ok(()) => {
+            // A failing state change says why on the bus; "Stop" may be there before it.
+            if !teardown::to_playing(&pipeline) {
+                flow.wake(Wake::Down(DownReason::Failed(
+                    "the pipeline does not start".into(),
+                )));
+            }
+            supervise(&pipeline, &inbox, source)
+        }
+    };
+    flow.close();
+    teardown::to_null(pipeline);
+    if let Some(reason) = reason {
+        tracing::debug!(?kind, reason = reason.code(), "capture ended");
+        flow.finish(reason);
+    }
+}
+
+/// Waits for the end: `None` where it was asked for.
+fn supervise(
+    pipeline: &gst::Pipeline,
+    inbox: &std_mpsc::Receiver<Wake>,
+    source: &SourceConfig,
+) -> Option<DownReason> {
+    loop {
+        match inbox.recv() {
+            Ok(Wake::Down(reason)) => return Some(reason),
+            Ok(Wake::Stop) | Err(std_mpsc::RecvError) => return None,
+            Ok(Wake::Ready) => {
+                if let Err(reason) = source_file::begin(pipeline, source) {
+                    return Some(reason);
+                }
+            }
+            Ok(Wake::SegmentDone) => {
+                if let Err(reason) = source_file::again(pipeline) {
+                    return Some(reason);
+                }
+            }
+        }
+    }
+}
+
+/// Turns the bus's messages into wakes, on whatever thread posts them; nothing is queued on the bus.
+fn watch_bus(pipeline: &gst::Pipeline, flow: &Arc<Flow>, source: &SourceConfig) {
+    let Some(bus) = pipeline.bus() else { return };
+    let (origin, password): (Origin, Option<Secret>) = match source {
+        SourceConfig::Rtsp { password, .. } => (Origin::Network, password.clone()),
+        SourceConfig::V4l2 { .. } => (Origin::Device, None),
+        SourceConfig::File { .. } | SourceConfig::Test { .. } => (Origin::Local, None),
+    };
+    let flow = Arc::downgrade(flow);
+    bus.set_sync_handler(move |_, message| {
+        let Some(flow) = flow.upgrade() else {
+            return gst::BusSyncReply::Drop;
+        };
+        match message.view() {
+            gst::MessageView::Error(e) => {
+                if let Some(element) = e.src().and_then(|s| s.downcast_ref::<gst::Element>()) {
+                    encoder::blame(element);
+                }
+                let debug = e.debug();
+                let debug = debug.as_deref().map(|d| d.to_string());
+                let reason = if flow.nothing_to_record() {
+                    DownReason::Unsupported(flow.nothing_text())
+                } else {
+                    down_reason(origin, &e.error(), debug.as_deref(), password.as_ref())
+                };
+                flow.wake(Wake::Down(reason));
+            }
+            gst::MessageView::Eos(_) => flow.wake(Wake::Down(DownReason::Ended)),
+            gst::MessageView::SegmentDone(_) => flow.wake(Wake::SegmentDone),
+            _ => {}
+        }
+        gst::BusSyncReply::Drop
+    });
+}

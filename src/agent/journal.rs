@@ -60,11 +60,9 @@ impl Journal {
         self.hand_over(Entry { fact, records, committed: None }).await;
     }
 
-    /// Hands an entry over; the receiver is answered when it is on disk.
-    pub async fn write_acknowledged(&self, fact: Fact, records: Vec<Record>) -> oneshot::Receiver<()> {
-        let (tx, rx) = oneshot::channel();
-        self.hand_over(Entry { fact, records, committed: Some(tx) }).await;
-        rx
+    /// Hands an entry over; `committed` is told once it is on disk.
+    pub async fn write_then(&self, fact: Fact, records: Vec<Record>, committed: Option<oneshot::Sender<()>>) {
+        self.hand_over(Entry { fact, records, committed }).await;
     }
 
     async fn hand_over(&self, entry: Entry) {

@@ -136,7 +136,7 @@ pub fn recording_closed(id: RecordId, clip: &ClosedClip, file: &KeptFile) -> Rec
     let data = json!({
         "recording_id": clip.id, "camera_id": clip.camera, "event_id": clip.event,
         "started_at": moment(clip.started), "ended_at": moment(ended), "duration_ms": file.duration_ms,
-        "size_bytes": file.size_bytes, "sha256": hex(&file.sha256), "truncated": file.truncated,
+        "size_bytes": file.size_bytes, "sha256": file.sha256.to_string(), "truncated": file.truncated,
         "path_name": clip.path, "has_audio": clip.has_audio, "codec": clip.codec, "width": clip.width,
         "height": clip.height, "mode": clip.mode, "status": "awaiting_upload", "rev": clip.rev,
     });
@@ -180,23 +180,4 @@ pub fn agent(id: RecordId, kind: &'static str, at: Mono, data: Value) -> Record 
 pub fn db_recovered(id: RecordId, at: Mono, salvaged: u64, damaged_tables: u64) -> Record {
     let data = json!({ "salvaged": salvaged, "damaged_tables": damaged_tables });
     Record { severity: Severity::Critical, ..record(id, "db.recovered", Class::Critical, None, at, data) }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut s, b| {
-        // Writing to a String cannot fail.
-        let _ = write!(s, "{b:02x}");
-        s
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hashes_are_lower_case_hex() {
-        assert_eq!(hex(&[0, 15, 255]), "000fff");
-    }
 }

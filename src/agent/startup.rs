@@ -81,7 +81,7 @@ async fn salvaged(spool: &Spool, row: &RecordingRow) -> Option<KeptFile> {
         Ok(Outcome::Salvaged(clip)) => Some(KeptFile {
             size_bytes: clip.size_bytes,
             duration_ms: clip.duration.as_millis() as u64,
-            sha256: clip.sha256.0,
+            sha256: clip.sha256,
             truncated: clip.truncated,
         }),
         Ok(_) => None,

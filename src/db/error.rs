@@ -1,5 +1,7 @@
 //! What a caller of the database can do about a failure.
 
+use crate::model::Retry;
+
 /// A failed database job.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DbError {
@@ -18,17 +20,6 @@ pub enum DbError {
     /// The database task has ended.
     #[error("the database is closed")]
     Closed,
-}
-
-/// Whether and when to try again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
-    /// The same call may succeed later.
-    Later,
-    /// The same call will fail again.
-    Never,
-    /// The process has to end and start again.
-    Fatal,
 }
 
 impl DbError {

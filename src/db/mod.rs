@@ -18,12 +18,11 @@ pub mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 pub use error::DbError;
-pub 
+pub use rusqlite::Connection;
 pub use writer::{Urgency, WriterStats};
 
 use crate::model::EpochId;

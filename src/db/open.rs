@@ -11,7 +11,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::recover::{self, Salvage};
 use super::writer::{self, QUEUE, WriterStats};
-use super::{Db, DbError, FILE_NAME, IdSource, Retry, Run, schema};
+use super::{Db, DbError, FILE_NAME, IdSource, Run, schema};
+use crate::model::Retry;
 use crate::model::{BootId, EpochId};
 use crate::outbox::quota::Quotas;
 use crate::time::{TimeQuality, Wall};

@@ -4,7 +4,7 @@
 use rusqlite::{Connection, named_params, params};
 
 use super::{DbError, Run};
-use crate::model::{CameraId, ClipState, EventId, RecordMode, RecordingId, StreamInfo};
+use crate::model::{CameraId, ClipState, EventId, RecordMode, RecordingId, Sha256, StreamInfo};
 use crate::time::Mono;
 
 const OPEN: &str = "insert into recordings
@@ -39,7 +39,7 @@ pub struct KeptFile {
     /// From first to last frame.
     pub duration_ms: u64,
     /// Of the whole file.
-    pub sha256: [u8; 32],
+    pub sha256: Sha256,
     /// The end is missing.
     pub truncated: bool,
 }
@@ -60,7 +60,7 @@ pub fn open(conn: &Connection, run: &Run, camera: &CameraId, o: &Opening) -> Res
 pub fn keep(conn: &Connection, id: RecordingId, file: &KeptFile) -> Result<(), DbError> {
     conn.prepare_cached(KEEP)?.execute(named_params! {
         ":id": id.0, ":duration_ms": file.duration_ms as i64, ":size": file.size_bytes as i64,
-        ":sha256": &file.sha256[..], ":truncated": file.truncated,
+        ":sha256": &file.sha256.0[..], ":truncated": file.truncated,
     })?;
     Ok(())
 }

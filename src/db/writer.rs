@@ -11,7 +11,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::error::{DbError, Retry};
+use super::error::DbError;
+use crate::model::Retry;
 
 /// Jobs in one transaction.
 const MAX_JOBS: usize = 64;

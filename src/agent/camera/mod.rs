@@ -1,0 +1,75 @@
+//! One task a camera: capture for ever, detect, keep clips, report. Nothing that happens to one camera touches another.
+//!
+//! ```text
+//!  ┌▶ connect ──first key frame──▶ up ──down, stalled──▶ wait (1 → 60 s, jitter) ─┐
+//!  │     └──────down, stalled────────────────────────────────────────────────────▶│
+//!  └──────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! [`session`] lives from one connect to one down; this module owns what outlives it: back-off, counters, reports.
+
+mod clip_task;
+mod detection;
+pub mod recorder;
+mod reporter;
+mod session;
+
+use tokio_util::sync::CancellationToken;
+
+use self::recorder::{ClipStore, Recorder};
+use self::reporter::Reporter;
+use self::session::Session;
+use crate::agent::journal::Journal;
+use crate::agent::status::StatusHub;
+use crate::agent::time::TimeKeeper;
+use crate::board::entropy::Entropy;
+use crate::config::CameraConfig;
+use crate::db::IdSource;
+use crate::restart::Backoff;
+
+/// What a camera task needs of the rest.
+#[derive(Clone)]
+pub struct CameraContext {
+    /// Where facts are written down.
+    pub journal: Journal,
+    /// Where clips go.
+    pub store: ClipStore,
+    /// Trusted time.
+    pub time: TimeKeeper,
+    /// Makes ids.
+    pub ids: IdSource,
+    /// Jitter.
+    pub entropy: Entropy,
+    /// Where the status is published.
+    pub status: StatusHub,
+    /// Raised whenever a frame arrives.
+    pub progress: std::sync::Arc<std::sync::atomic::AtomicU64>,
+}
+
+/// Runs one camera until `stop`; then its event is ended and its clips are closed.
+pub async fn run(config: CameraConfig, context: CameraContext, stop: CancellationToken) {
+    let recorder = Recorder::new(
+        config.id.clone(),
+        config.recording.clone(),
+        context.store.clone(),
+        context.journal.clone(),
+        context.ids.clone(),
+    );
+    let mut reporter = Reporter::new(&config, &context);
+    let mut session = Session::new(config, context.clone(), recorder);
+    let mut backoff = Backoff::camera();
+    loop {
+        let down = session.run(&mut reporter, &mut backoff, &stop).await;
+        let Some(reason) = down else { break };
+        let now = context.time.mono();
+        let retry_at = backoff.next(now, context.entropy.unit());
+        reporter.down(&reason, retry_at.since(now)).await;
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(retry_at.since(now)) => {}
+        }
+        session.reconnecting();
+    }
+    session.close().await;
+}

@@ -1,0 +1,155 @@
+//! What the world hears of one camera: `camera.up` and `camera.down` on every change, the status document each second.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::CameraContext;
+use crate::agent::journal::Fact;
+use crate::agent::records;
+use crate::agent::status::CameraStatus;
+use crate::config::{CameraConfig, SourceConfig};
+use crate::media::Stats;
+use crate::model::{CameraId, DownReason, RecordId, StreamInfo};
+use crate::time::Mono;
+
+/// Reports of one camera.
+pub struct Reporter {
+    camera: CameraId,
+    name: String,
+    source: &'static str,
+    context: CameraContext,
+    /// Last reason told; the same one is not told again.
+    told: Option<DownReason>,
+    up: bool,
+    window: Option<Window>,
+}
+
+/// What a session shows in the status besides its figures.
+#[derive(Debug, Clone, Copy)]
+pub struct Shows {
+    /// Word of the detection.
+    pub detection: &'static str,
+    /// An event is going on.
+    pub event_active: bool,
+    /// A clip is being written.
+    pub recording: bool,
+}
+
+/// Counters at the last look.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    at: Mono,
+    packets: u64,
+    frames: u64,
+    bytes: u64,
+    last_packet: Mono,
+}
+
+impl Reporter {
+    /// Reports about `config`'s camera.
+    pub fn new(config: &CameraConfig, context: &CameraContext) -> Self {
+        let status =
+            CameraStatus { name: config.name.clone(), state: "starting".into(), detection: "off".into(), ..CameraStatus::default() };
+        context.status.camera(config.id.as_str(), |c| *c = status);
+        let source = match config.main {
+            SourceConfig::Rtsp { .. } => "rtsp",
+            SourceConfig::V4l2 { .. } => "v4l2",
+            SourceConfig::File { .. } => "file",
+            SourceConfig::Test { .. } => "test",
+        };
+        Self {
+            camera: config.id.clone(),
+            name: config.name.clone(),
+            source,
+            context: context.clone(),
+            told: None,
+            up: false,
+            window: None,
+        }
+    }
+
+    /// Frames arrive.
+    pub async fn up(&mut self, info: &StreamInfo) {
+        let format = format!("{} {}x{}", info.codec, info.width, info.height);
+        tracing::info!(camera = %self.camera, format, fps = info.fps, audio = info.has_audio, "camera is up");
+        self.up = true;
+        self.told = None;
+        self.context.status.camera(self.camera.as_str(), |c| {
+            c.state = "up".into();
+            c.format = Some(format.clone());
+        });
+        let now = self.context.time.mono();
+        let record = records::camera_up(self.id(), &self.camera, &self.name, self.source, info, self.rev(), now);
+        self.context.journal.write(Fact::Told, vec![record]).await;
+    }
+
+    /// No frames arrive; told once for each reason in a row.
+    pub async fn down(&mut self, reason: &DownReason, retry_in: Duration) {
+        self.window = None;
+        self.context.status.camera(self.camera.as_str(), |c| {
+            c.state = "down".into();
+            c.reason = Some(reason.to_string());
+            c.fps = 0.0;
+            c.bitrate_kbps = 0.0;
+            c.detection = "off".into();
+            c.event_active = false;
+            c.recording = false;
+        });
+        if !self.up && self.told.as_ref().is_some_and(|told| told.code() == reason.code()) {
+            tracing::debug!(camera = %self.camera, %reason, "camera is still down");
+            return;
+        }
+        tracing::warn!(camera = %self.camera, %reason, retry_in_s = retry_in.as_secs_f32(), "camera is down");
+        self.up = false;
+        self.told = Some(reason.clone());
+        let now = self.context.time.mono();
+        let detail = reason.to_string();
+        let record =
+            records::camera_down(self.id(), &self.camera, &self.name, reason.code(), &detail, self.rev(), now);
+        self.context.journal.write(Fact::Told, vec![record]).await;
+    }
+
+    /// A session begins to connect: the stall is counted from here.
+    pub fn session_starts(&mut self, stats: &Stats) {
+        let now = self.context.time.mono();
+        let (packets, bytes) = (stats.packets.load(Relaxed), stats.bytes.load(Relaxed));
+        self.window = Some(Window { at: now, packets, frames: 0, bytes, last_packet: now });
+    }
+
+    /// Publishes the figures of the last second; returns when the last packet came.
+    pub fn tick(&mut self, stats: &Stats, frames: u64, shows: Shows) -> Mono {
+        let now = self.context.time.mono();
+        let (packets, bytes) = (stats.packets.load(Relaxed), stats.bytes.load(Relaxed));
+        let before = self.window.unwrap_or(Window { at: now, packets, frames, bytes, last_packet: now });
+        let last_packet = if packets > before.packets { now } else { before.last_packet };
+        if packets > before.packets {
+            self.context.progress.fetch_add(1, Relaxed);
+        }
+        let seconds = now.since(before.at).as_secs_f64();
+        let dropped = stats.dropped.load(Relaxed);
+        self.context.status.camera(self.camera.as_str(), |c| {
+            if seconds > 0.0 {
+                // Half the old figure: smooth enough to read, quick enough to trust.
+                c.fps = (c.fps + (frames - before.frames) as f64 / seconds) / 2.0;
+                c.bitrate_kbps = (c.bitrate_kbps + (bytes - before.bytes) as f64 / 125.0 / seconds) / 2.0;
+            }
+            c.last_frame_age_s = Some(now.since(last_packet).as_secs_f64());
+            c.detection = shows.detection.to_owned();
+            c.event_active = shows.event_active;
+            c.recording = shows.recording;
+            c.dropped = dropped;
+        });
+        self.window = Some(Window { at: now, packets, frames, bytes, last_packet });
+        last_packet
+    }
+
+    /// Milliseconds of trusted time: grows over reboots too, because the floor is on disk.
+    fn rev(&self) -> u64 {
+        u64::try_from(self.context.time.wall().0 / 1000).unwrap_or(0)
+    }
+
+    fn id(&self) -> RecordId {
+        RecordId((self.context.ids)())
+    }
+}
+

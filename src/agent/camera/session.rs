@@ -1,0 +1,346 @@
+//! One capture session of one camera, from connect to down: the loop that moves packets, verdicts and facts.
+//!
+//! The loop never waits for a disk: clips are fed through their own tasks, facts go to the journal. When the journal is
+//! full the loop waits and frames are lost, because an event may not be.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::CameraContext;
+use super::detection::{Detection, MAX_WIDTH};
+use super::recorder::{Recorder, Stream};
+use super::reporter::{Reporter, Shows};
+use crate::agent::journal::Fact;
+use crate::agent::records::{self, Ending, MotionDetail};
+use crate::config::CameraConfig;
+use crate::db::events::EventFacts;
+use crate::media::{CaptureEvent, CaptureSession, LumaWish, OwnedGray, Packet, StreamKind, Track};
+use crate::model::{DownReason, EventId, RecordId};
+use crate::recording::event::{Action, EventMachine, Facts};
+use crate::recording::ring::{Limits, Ring};
+use crate::restart::Backoff;
+use crate::time::{Anchor, Mono, Pts};
+
+/// Packets between GStreamer and this task: 4 s at 60 a second with audio. When full, GStreamer's side drops up to the
+/// next key frame and counts it.
+const QUEUE: usize = 512;
+/// Pre-roll memory at most: 10 s at 25 Mbit/s. When full the oldest GOPs go.
+const RING_BYTES: usize = 32 << 20;
+/// A stalled sub-stream is tried again this often; meanwhile the main stream is watched.
+const SUB_RETRY: Duration = Duration::from_secs(30);
+
+/// The parts of a camera that outlive a session, and the loop over one.
+pub struct Session {
+    config: CameraConfig,
+    context: CameraContext,
+    recorder: Recorder,
+    detection: Detection,
+    machine: EventMachine,
+    ring: Ring<Packet>,
+    active: Option<(EventId, Pts)>,
+    watched: Watched,
+    reconnects: u64,
+}
+
+/// Which stream detection sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watched {
+    /// Raw luma beside the encoder: no decoder is needed.
+    Luma,
+    Main,
+    Sub,
+}
+
+struct Sub {
+    capture: Option<CaptureSession>,
+    events: mpsc::Receiver<CaptureEvent>,
+    anchor: Option<Anchor>,
+    retry_at: Mono,
+}
+
+impl Session {
+    /// The parts of `config`'s camera.
+    pub fn new(config: CameraConfig, context: CameraContext, recorder: Recorder) -> Self {
+        Self {
+            recorder,
+            detection: Detection::new(config.motion.clone()),
+            machine: EventMachine::new(&config.recording),
+            ring: Ring::new(Limits { pre_roll: config.recording.pre_roll, max_bytes: RING_BYTES }),
+            active: None,
+            watched: Watched::Main,
+            reconnects: 0,
+            config,
+            context,
+        }
+    }
+
+    /// Counts a new try.
+    pub fn reconnecting(&mut self) {
+        self.reconnects += 1;
+        let reconnects = self.reconnects;
+        self.context.status.camera(self.config.id.as_str(), |c| c.reconnects = reconnects);
+    }
+
+    /// Ends the event and the clips.
+    pub async fn close(&mut self) {
+        let actions = self.machine.stop();
+        self.act(actions, None).await;
+        self.recorder.close().await;
+    }
+
+    /// Captures until the camera is down (its reason) or `stop` (`None`).
+    pub async fn run(
+        &mut self,
+        reporter: &mut Reporter,
+        backoff: &mut Backoff,
+        stop: &CancellationToken,
+    ) -> Option<DownReason> {
+        let (tx, mut events) = mpsc::channel(QUEUE);
+        let wish = self
+            .config
+            .motion
+            .enabled
+            .then_some(LumaWish { max_width: MAX_WIDTH as usize, fps: self.config.motion.fps });
+        let audio = self.config.recording.audio;
+        let now = self.context.time.mono();
+        let capture = match CaptureSession::start(StreamKind::Main, &self.config.main, wish, audio, now, tx) {
+            Ok(capture) => capture,
+            Err(reason) => return Some(reason),
+        };
+        let mut sub = self.start_sub(now);
+        self.watched = if sub.capture.is_some() { Watched::Sub } else { Watched::Main };
+        let stats = capture.stats();
+        let mut anchor: Option<Anchor> = None;
+        let mut frames = 0u64;
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        reporter.session_starts(&stats);
+        let down = loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break None,
+                event = events.recv() => match event {
+                    Some(CaptureEvent::Up { info, caps, anchor: zero }) => {
+                        anchor = Some(zero);
+                        backoff.works(self.context.time.mono());
+                        self.begin_stream(Stream { info: info.clone(), caps, anchor: zero });
+                        reporter.up(&info).await;
+                    }
+                    Some(CaptureEvent::Changed { info, caps }) => {
+                        let Some(anchor) = anchor else { continue };
+                        self.begin_stream(Stream { info: info.clone(), caps, anchor });
+                        reporter.up(&info).await;
+                    }
+                    Some(CaptureEvent::Packet(packet)) => {
+                        frames += u64::from(packet.track == Track::Video);
+                        self.packet(packet).await;
+                    }
+                    Some(CaptureEvent::Luma(frame)) => {
+                        self.watch(Watched::Luma);
+                        self.frame(&frame, anchor).await;
+                    }
+                    Some(CaptureEvent::Down(reason)) => break Some(reason),
+                    None => break Some(DownReason::Ended),
+                },
+                event = sub.events.recv(), if sub.capture.is_some() => self.sub_event(&mut sub, event),
+                frame = self.detection.next() => if let Some(frame) = frame {
+                    let frame = match self.watched {
+                        Watched::Sub => on_main_scale(frame, sub.anchor, anchor),
+                        _ => Some(frame),
+                    };
+                    if let Some(frame) = frame {
+                        self.frame(&frame, anchor).await;
+                    }
+                },
+                _ = tick.tick() => {
+                    let shows = Shows {
+                        detection: self.detection.state(),
+                        event_active: self.machine.is_active(),
+                        recording: self.recorder.is_recording(),
+                    };
+                    let last = reporter.tick(&stats, frames, shows);
+                    let now = self.context.time.mono();
+                    if now.since(last) > self.config.stall_timeout {
+                        break Some(DownReason::Stalled);
+                    }
+                    if let Some(anchor) = anchor {
+                        // Detection may be silent (decoder failed); events end all the same.
+                        let quiet_since = Pts(now.0.saturating_sub(anchor.zero.0)) - Duration::from_secs(2);
+                        let actions = self.machine.tick(quiet_since);
+                        self.act(actions, Some(anchor)).await;
+                    }
+                    if sub.capture.is_none() && self.config.sub.is_some() && now >= sub.retry_at {
+                        sub = self.start_sub(now);
+                    }
+                }
+            }
+        };
+        capture.stop();
+        if down.is_some() {
+            let actions = self.machine.gap();
+            self.act(actions, anchor).await;
+            self.recorder.stream(None);
+            self.ring.clear();
+            self.detection.stream(None);
+        }
+        down
+    }
+
+    fn start_sub(&self, now: Mono) -> Sub {
+        let (tx, events) = mpsc::channel(QUEUE);
+        let retry_at = now + SUB_RETRY;
+        let start = |source| CaptureSession::start(StreamKind::Sub, source, None, false, now, tx);
+        let capture = match self.config.sub.as_ref().filter(|_| self.config.motion.enabled).map(start) {
+            Some(Ok(capture)) => Some(capture),
+            Some(Err(reason)) => {
+                tracing::warn!(camera = %self.config.id, %reason, "sub-stream does not start, watching the main stream");
+                None
+            }
+            None => None,
+        };
+        Sub { capture, events, anchor: None, retry_at }
+    }
+
+    fn sub_event(&mut self, sub: &mut Sub, event: Option<CaptureEvent>) {
+        match event {
+            Some(CaptureEvent::Up { caps, anchor, .. }) => {
+                sub.anchor = Some(anchor);
+                self.watched = Watched::Sub;
+                self.detection.stream(Some(&caps));
+            }
+            Some(CaptureEvent::Changed { caps, .. }) => self.detection.stream(Some(&caps)),
+            Some(CaptureEvent::Packet(packet)) if self.watched == Watched::Sub => self.detection.push(&packet),
+            Some(CaptureEvent::Packet(_) | CaptureEvent::Luma(_)) => {}
+            Some(CaptureEvent::Down(reason)) => {
+                tracing::warn!(camera = %self.config.id, %reason, "sub-stream is down, watching the main stream");
+                self.lose_sub(sub);
+            }
+            None => self.lose_sub(sub),
+        }
+    }
+
+    fn lose_sub(&mut self, sub: &mut Sub) {
+        sub.capture = None;
+        sub.anchor = None;
+        sub.retry_at = self.context.time.mono() + SUB_RETRY;
+        self.watch(Watched::Main);
+    }
+
+    /// Changes the stream that detection sees.
+    fn watch(&mut self, watched: Watched) {
+        if self.watched != watched {
+            self.watched = watched;
+            let caps = self.recorder.current_stream().map(|s| s.caps.clone());
+            self.detection.stream(if watched == Watched::Main { caps.as_ref() } else { None });
+        }
+    }
+
+    fn begin_stream(&mut self, stream: Stream) {
+        self.ring.clear();
+        if self.watched == Watched::Main {
+            self.detection.stream(Some(&stream.caps));
+        }
+        self.recorder.stream(Some(stream));
+    }
+
+    async fn packet(&mut self, packet: Packet) {
+        if self.watched == Watched::Main {
+            self.detection.push(&packet);
+        }
+        self.recorder.push(&packet).await;
+        self.ring.push(packet);
+    }
+
+    async fn frame(&mut self, frame: &OwnedGray, anchor: Option<Anchor>) {
+        let (pts, verdict) = self.detection.observe(frame);
+        let actions = self.machine.observe(pts, &verdict);
+        self.act(actions, anchor).await;
+    }
+
+    /// Carries out what the machine decided, in order.
+    async fn act(&mut self, actions: Vec<Action>, anchor: Option<Anchor>) {
+        let anchor = anchor.or(self.recorder.current_stream().map(|s| s.anchor)).unwrap_or(Anchor { zero: Mono(0) });
+        for action in actions {
+            match action {
+                Action::Start { started_at, clip_from, facts, .. } => {
+                    self.start_event(started_at, clip_from, &facts, anchor).await;
+                }
+                Action::Update { facts } => self.update_event(&facts, anchor).await,
+                Action::End { started_at, ended_at, reason, facts, .. } => {
+                    self.end_event(started_at, ended_at, reason.code(), &facts, anchor).await;
+                }
+            }
+        }
+    }
+
+    async fn start_event(&mut self, started_at: Pts, clip_from: Pts, facts: &Facts, anchor: Anchor) {
+        let id = EventId((self.context.ids)());
+        self.active = Some((id, started_at));
+        let camera = self.config.id.clone();
+        let known = self.facts(id, facts);
+        let clip = self.recorder.begin_event(id, self.ring.cut(clip_from));
+        let started = anchor.mono(started_at);
+        let preroll = clip.as_ref().map_or(0.0, |(opening, ..)| started.since(opening.started).as_secs_f64());
+        let detail = MotionDetail { score: facts.score, regions: &facts.regions };
+        let title = format!("Motion on {}", self.config.name);
+        tracing::info!(camera = %camera, event = %id, score = facts.score, preroll_s = preroll, "motion started");
+        let mut told =
+            vec![records::motion_started(self.record_id(), &camera, &title, &known, detail, started, preroll)];
+        let (clip, committed) = match clip {
+            Some((opening, record, committed)) => {
+                told.push(record);
+                (Some(opening), Some(committed))
+            }
+            None => (None, None),
+        };
+        let fact = Fact::EventStarted { camera, at: started, facts: known, clip };
+        self.context.journal.write_then(fact, told, committed).await;
+    }
+
+    async fn update_event(&mut self, facts: &Facts, anchor: Anchor) {
+        let Some((id, _)) = self.active else { return };
+        let known = self.facts(id, facts);
+        let detail = MotionDetail { score: facts.score, regions: &facts.regions };
+        let at = anchor.mono(self.machine.now());
+        let record = records::motion_updated(self.record_id(), &self.config.id, &known, detail, at);
+        self.context.journal.write(Fact::EventUpdated { facts: known }, vec![record]).await;
+    }
+
+    async fn end_event(&mut self, started: Pts, ended: Pts, reason: &'static str, facts: &Facts, anchor: Anchor) {
+        let Some((id, _)) = self.active.take() else { return };
+        let known = self.facts(id, facts);
+        let recording = self.recorder.current();
+        let (started, ended) = (anchor.mono(started), anchor.mono(ended));
+        tracing::info!(
+            camera = %self.config.id, event = %id, duration_s = ended.since(started).as_secs_f64(), reason, "motion ended"
+        );
+        let ending = Ending { started, ended, reason, recording };
+        let record = records::motion_ended(self.record_id(), self.config.id.as_str(), &known, ending);
+        self.context.journal.write(Fact::EventEnded { facts: known, at: ended, reason }, vec![record]).await;
+        self.recorder.end_event();
+    }
+
+    fn facts(&self, id: EventId, facts: &Facts) -> EventFacts {
+        let name = |i: &usize| self.config.motion.include.get(*i).map(|z| z.name.clone());
+        EventFacts {
+            id,
+            peak_score: facts.peak_score,
+            zones: facts.zones.iter().filter_map(name).collect(),
+            rev: facts.rev,
+        }
+    }
+
+    fn record_id(&self) -> RecordId {
+        RecordId((self.context.ids)())
+    }
+}
+
+/// A picture of the sub-stream on the time scale of the main stream.
+fn on_main_scale(frame: OwnedGray, sub: Option<Anchor>, main: Option<Anchor>) -> Option<OwnedGray> {
+    let at = sub?.mono(frame.pts);
+    let pts = Pts(at.0.saturating_sub(main?.zero.0));
+    Some(OwnedGray { pts, ..frame })
+}

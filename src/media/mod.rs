@@ -4,6 +4,10 @@
 //! into MP4, [`probe`] describes cameras. Each consumer has its own small pipeline, so that a broken one never hurts
 //! the capture. A packet's bytes are reference counted and never copied.
 
+pub mod clip;
+mod clip_sync;
+pub mod elements;
+
 use std::time::Duration;
 
 use gstreamer as gst;

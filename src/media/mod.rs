@@ -7,6 +7,9 @@
 pub mod clip;
 mod clip_sync;
 pub mod elements;
+mod luma;
+pub mod picture;
+pub mod sampler;
 
 use std::time::Duration;
 

@@ -17,21 +17,21 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-// pub mod agent;
-// pub mod board;
-// pub mod cli;
+pub mod agent;
+pub mod board;
+pub mod cli;
 pub mod cloud;
 pub mod config;
-// pub mod daemon;
+pub mod daemon;
 pub mod db;
 pub mod media;
 pub mod model;
 pub mod motion;
 pub mod outbox;
 pub mod recording;
-// pub mod restart;
+pub mod restart;
 pub mod spool;
-// pub mod supervise;
+pub mod supervise;
 pub mod time;
 pub mod units;
 pub mod wire;

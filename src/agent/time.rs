@@ -45,6 +45,11 @@ impl TimeKeeper {
         self.with(|t| t.is_synced())
     }
 
+    /// It cannot be earlier than this either.
+    pub fn raise_floor(&self, floor: Wall) {
+        self.with(|t| t.raise_floor(floor));
+    }
+
     /// Learns from a verified answer.
     pub fn learn(&self, sample: DateSample) -> Learned {
         let reading = self.reading();

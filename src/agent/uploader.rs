@@ -17,7 +17,7 @@ use crate::cloud::client::{Call, Client, Reply};
 use crate::db::batch::{self, Batch, Settled};
 use crate::db::{Db, DbError, Urgency, open};
 use crate::outbox::batch::BatchSize;
-use crate::restart::HttpBackoff;
+use crate::restart::Backoff;
 use crate::time::Mono;
 use crate::wire::answer::{Outcome, Reaction, parse_results, react};
 use crate::wire::envelope::{batch_body, render};
@@ -69,7 +69,7 @@ pub struct Uploader {
     time: TimeKeeper,
     entropy: Entropy,
     size: BatchSize,
-    backoff: HttpBackoff,
+    backoff: Backoff,
     auth_pause: Duration,
     resigned: bool,
     no_gzip_until: Mono,
@@ -86,7 +86,7 @@ impl Uploader {
             time,
             entropy,
             size: BatchSize::default(),
-            backoff: HttpBackoff::default(),
+            backoff: Backoff::http(),
             auth_pause: AUTH_FIRST_PAUSE,
             resigned: false,
             no_gzip_until: Mono(0),
@@ -159,7 +159,7 @@ impl Uploader {
             return Ok(Pass::More);
         }
         self.failed("retrying", &describe(&outcome));
-        Ok(Pass::Wait(self.backoff.fail(self.time.mono(), self.entropy.unit(), None)))
+        Ok(self.back_off(self.time.mono(), None))
     }
 
     /// Renders the batch; a row that cannot be rendered goes to the dead letters.
@@ -238,13 +238,13 @@ impl Uploader {
             }
             Reaction::Backoff(after) => {
                 self.failed("retrying", &text);
-                Ok(Pass::Wait(self.backoff.fail(now, self.entropy.unit(), after)))
+                Ok(self.back_off(now, after))
             }
             Reaction::Resign => {
                 // The answer's date was learned already; once at once, then as any failure.
                 if std::mem::replace(&mut self.resigned, true) {
                     self.failed("retrying", &text);
-                    return Ok(Pass::Wait(self.backoff.fail(now, self.entropy.unit(), None)));
+                    return Ok(self.back_off(now, None));
                 }
                 Ok(Pass::More)
             }
@@ -268,13 +268,13 @@ impl Uploader {
             Reaction::NewKey => {
                 self.failed("retrying", &text);
                 self.release().await?;
-                Ok(Pass::Wait(self.backoff.fail(now, self.entropy.unit(), None)))
+                Ok(self.back_off(now, None))
             }
         }
     }
 
     fn settled(&mut self, batch: &Batch, settled: Settled, now: Mono) -> Pass {
-        self.backoff.succeed();
+        self.backoff.works(now);
         self.auth_pause = AUTH_FIRST_PAUSE;
         self.status.send_modify(|s| {
             s.state = "ok";
@@ -289,7 +289,7 @@ impl Uploader {
         }
         if settled.delivered + settled.rejected == 0 {
             // The cloud answered, but took nothing: as a 503.
-            return Pass::Wait(self.backoff.fail(now, self.entropy.unit(), None));
+            return self.back_off(now, None);
         }
         self.size.grow();
         Pass::More
@@ -311,6 +311,14 @@ impl Uploader {
             .await?;
         self.status.send_modify(|s| s.rejected += 1);
         Ok(Pass::More)
+    }
+
+    fn back_off(&mut self, now: Mono, asked: Option<Duration>) -> Pass {
+        let random = self.entropy.unit();
+        Pass::Wait(match asked {
+            Some(wait) => self.backoff.next_after(now, random, wait),
+            None => self.backoff.next(now, random),
+        })
     }
 
     async fn release(&self) -> Result<(), DbError> {

@@ -6,11 +6,17 @@
 
 mod caps;
 pub mod capture;
+pub mod clip;
+mod clip_sync;
+pub mod elements;
 pub mod encoder;
 mod flow;
 pub mod gst;
 pub mod luma;
+pub mod picture;
+mod plane;
 pub mod probe;
+pub mod sampler;
 mod source_file;
 mod source_rtsp;
 mod source_test;
@@ -23,9 +29,12 @@ pub mod v4l2;
 use std::time::Duration;
 
 use crate::model::{DownReason, StreamInfo};
+use crate::recording::ring::Item;
 use crate::time::{Anchor, Pts};
 
 pub use capture::{CaptureSession, LumaWish, Stats};
+pub use self::gst::init;
+pub use gstreamer::Caps;
 
 /// Which of a camera's two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,6 +106,24 @@ pub struct OwnedGray {
     pub height: usize,
     /// When it was captured.
     pub pts: Pts,
+}
+
+impl Item for Packet {
+    fn pts(&self) -> Pts {
+        self.pts
+    }
+
+    fn is_video(&self) -> bool {
+        self.track == Track::Video
+    }
+
+    fn is_video_key(&self) -> bool {
+        self.key && self.track == Track::Video
+    }
+
+    fn bytes(&self) -> usize {
+        self.size()
+    }
 }
 
 impl Packet {

@@ -1,3 +1,6 @@
-//! What is kept and when: decisions about recordings. Pure: values and `now` in, values out.
+//! Decisions about recording: which packets are kept in memory, when an event starts and ends, where a file is cut.
+//! Pure: pts come as arguments.
 
+pub mod event;
 pub mod ring;
+pub mod segment;

@@ -130,15 +130,20 @@ pub struct Spool {
 }
 
 impl Spool {
+    /// Names the directory; checks and makes nothing yet (the disk may come later).
+    pub fn new(config: &SpoolConfig) -> Spool {
+        Spool {
+            dir: config.dir.clone(),
+            require_mount: config.require_mount,
+        }
+    }
+
     /// Checks the mount and makes the directory (mode 0700) where it is missing.
     ///
     /// # Errors
     /// [`SpoolError::NotMounted`] before anything is created; else what the file system says.
     pub fn open(config: &SpoolConfig) -> Result<Spool, SpoolError> {
-        let spool = Spool {
-            dir: config.dir.clone(),
-            require_mount: config.require_mount,
-        };
+        let spool = Spool::new(config);
         spool.check_mount()?;
         make_dir(&spool.dir)?;
         Ok(spool)

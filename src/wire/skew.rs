@@ -73,6 +73,11 @@ impl TrustedClock {
         }
     }
 
+    /// It cannot be earlier than this either.
+    pub fn raise_floor(&mut self, floor: Wall) {
+        self.floor = self.floor.max(floor);
+    }
+
     /// What is known of this boot's clock now.
     pub fn boot_clock(&self, now: Reading) -> BootClock {
         match self.learned_offset_us {

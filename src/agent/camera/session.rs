@@ -41,6 +41,8 @@ pub struct Session {
     machine: EventMachine,
     ring: Ring<Packet>,
     active: Option<(EventId, Pts)>,
+    /// Position of the last picture that was judged.
+    newest: Pts,
     watched: Watched,
     reconnects: u64,
 }
@@ -70,6 +72,7 @@ impl Session {
             machine: EventMachine::new(&config.recording),
             ring: Ring::new(Limits { pre_roll: config.recording.pre_roll, max_bytes: RING_BYTES }),
             active: None,
+            newest: Pts(0),
             watched: Watched::Main,
             reconnects: 0,
             config,
@@ -166,6 +169,9 @@ impl Session {
                     if now.since(last) > self.config.stall_timeout {
                         break Some(DownReason::Stalled);
                     }
+                    if anchor.is_some() {
+                        backoff.works(now);
+                    }
                     if let Some(anchor) = anchor {
                         // Detection may be silent (decoder failed); events end all the same.
                         let quiet_since = Pts(now.0.saturating_sub(anchor.zero.0)) - Duration::from_secs(2);
@@ -256,6 +262,7 @@ impl Session {
 
     async fn frame(&mut self, frame: &OwnedGray, anchor: Option<Anchor>) {
         let (pts, verdict) = self.detection.observe(frame);
+        self.newest = pts;
         let actions = self.machine.observe(pts, &verdict);
         self.act(actions, anchor).await;
     }
@@ -304,7 +311,7 @@ impl Session {
         let Some((id, _)) = self.active else { return };
         let known = self.facts(id, facts);
         let detail = MotionDetail { score: facts.score, regions: &facts.regions };
-        let at = anchor.mono(self.machine.now());
+        let at = anchor.mono(self.newest);
         let record = records::motion_updated(self.record_id(), &self.config.id, &known, detail, at);
         self.context.journal.write(Fact::EventUpdated { facts: known }, vec![record]).await;
     }

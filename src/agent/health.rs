@@ -1,0 +1,119 @@
+//! The heartbeat and the figures behind `status`: backlog, disk, clock, this process.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::journal::{Fact, Journal};
+use super::records;
+use super::status::StatusHub;
+use super::time::TimeKeeper;
+use super::uploader::SyncStatus;
+use crate::db::{Db, DbError, IdSource, Urgency, open, query};
+use crate::model::RecordId;
+use crate::spool::Spool;
+use crate::time::Mono;
+
+/// Figures are refreshed this often.
+const PERIOD: Duration = Duration::from_secs(5);
+/// The trusted time that a reboot starts from is written this often.
+const FLOOR_PERIOD: Duration = Duration::from_secs(600);
+
+/// What the health task reads.
+pub struct Health {
+    /// Backlog, floor of time.
+    pub db: Db,
+    /// Where the heartbeat goes.
+    pub journal: Journal,
+    /// Disk of the clips.
+    pub spool: Spool,
+    /// Trusted time.
+    pub time: TimeKeeper,
+    /// Makes record ids.
+    pub ids: IdSource,
+    /// Where figures are published.
+    pub status: StatusHub,
+    /// The link to the cloud, where there is one.
+    pub sync: Option<watch::Receiver<SyncStatus>>,
+    /// Time between heartbeats; `None` without a cloud.
+    pub heartbeat: Option<Duration>,
+    /// When the agent started.
+    pub started: Mono,
+}
+
+impl Health {
+    /// Runs until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut next_beat = self.time.mono();
+        let mut next_floor = self.time.mono() + FLOOR_PERIOD;
+        let mut tick = tokio::time::interval(PERIOD);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                _ = tick.tick() => {}
+            }
+            if let Err(e) = self.refresh().await {
+                tracing::warn!(error = %e, "figures cannot be read");
+            }
+            let now = self.time.mono();
+            if let Some(every) = self.heartbeat
+                && now >= next_beat
+            {
+                next_beat = now + every;
+                let record = records::agent(RecordId((self.ids)()), "agent.heartbeat", now, self.beat());
+                self.journal.write(Fact::Told, vec![record]).await;
+            }
+            if self.time.is_synced() && now >= next_floor {
+                next_floor = now + FLOOR_PERIOD;
+                let wall = self.time.wall();
+                // Only a floor: losing it costs nothing but a later guess.
+                let _ = self.db.call(Urgency::Soon, move |c, _| open::remember_trusted(c, wall)).await;
+            }
+        }
+    }
+
+    async fn refresh(&self) -> Result<(), DbError> {
+        let now = self.time.mono();
+        let backlog = self.db.call(Urgency::Soon, move |c, run| query::backlog(c, run.boot, now)).await?;
+        let spool = self.spool.clone();
+        let space = tokio::task::spawn_blocking(move || spool.space()).await.ok().and_then(Result::ok);
+        let writer = *self.db.stats().borrow();
+        let sync = self.sync.as_ref().map(|s| s.borrow().clone());
+        let (wall, clock) = (self.time.wall(), self.time.boot_clock());
+        self.status.update(|s| {
+            s.version = env!("CARGO_PKG_VERSION").into();
+            s.pid = std::process::id();
+            s.uptime_s = now.since(self.started).as_secs();
+            s.now = wall.rfc3339();
+            s.timequality = json!(clock.quality).as_str().unwrap_or_default().into();
+            s.backlog = json!(backlog);
+            s.sync = sync.map_or(json!({ "state": "standalone" }), |s| json!(s));
+            s.system = json!({
+                "spool_free": space.map(|s| s.free.to_string()),
+                "spool_total": space.map(|s| s.total.to_string()),
+                "spool_free_bytes": space.map(|s| s.free.0),
+                "db_commits": writer.commits,
+                "db_jobs": writer.jobs,
+            });
+        });
+        Ok(())
+    }
+
+    fn beat(&self) -> Value {
+        let status = self.status.snapshot();
+        let cameras: Vec<Value> = status
+            .cameras
+            .iter()
+            .map(|(id, c)| json!({ "camera_id": id, "state": c.state, "fps": c.fps, "bitrate_kbps": c.bitrate_kbps,
+                                   "reconnects": c.reconnects, "dropped": c.dropped, "detection": c.detection }))
+            .collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"), "arch": std::env::consts::ARCH, "uptime_s": status.uptime_s,
+            "timequality": status.timequality, "cameras": cameras, "backlog": status.backlog,
+            "system": status.system,
+        })
+    }
+}

@@ -1,0 +1,307 @@
+//! Decodes what must be seen: packets in, small grey pictures out.
+//!
+//! ```text
+//! appsrc ─▶ avdec_h264|h265 (one thread) ─▶ pace (drops before any scaling) ─▶ appsink ─▶ shrink the luma plane
+//! ```
+//!
+//! A pipeline of its own with a single thread: what breaks here never hurts the capture. [`Sampler::push`] never blocks;
+//! a decoder that falls behind loses packets up to the next key frame, counted. Which packets are pushed is the caller's
+//! policy (`motion.md`, decode on demand): whole GOPs, or key frames alone with [`Sampler::drain`] after each.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app::{AppSink, AppSinkCallbacks, AppSrc};
+use gstreamer_video::{VideoFormatInfo, VideoFrameExt, VideoFrameRef, VideoInfo};
+use tokio::sync::mpsc;
+
+use super::elements::{self, BuildError};
+use super::plane::{self, Pace, Plane};
+use super::{OwnedGray, Packet, Track};
+use crate::time::Pts;
+
+/// Packets that wait for the decoder: two seconds at 30 a second. When full, packets are dropped up to the next key
+/// frame.
+pub const QUEUE_PACKETS: u64 = 60;
+
+/// How long [`Sampler::stop`] waits for the decoder to end.
+pub const STOP_LIMIT: Duration = Duration::from_secs(2);
+
+/// What the sampler delivers.
+#[derive(Debug)]
+pub enum SamplerEvent {
+    /// The next picture, at most `max_width` wide.
+    Frame(OwnedGray),
+    /// The decoder gave up; nothing follows. Start another sampler, at a key frame.
+    Failed(String),
+}
+
+/// What became of a pushed packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fed {
+    /// The decoder will see it.
+    Taken,
+    /// Not needed: audio, before the first key frame, or a picture that nothing refers to and that is not wanted.
+    Skipped,
+    /// The decoder is behind; the next key frame is taken again.
+    Dropped,
+    /// The sampler has failed (see [`SamplerEvent::Failed`]); stop it.
+    Failed,
+}
+
+/// Counts since the start; shown in the camera's status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SamplerCounts {
+    /// Packets given to the decoder.
+    pub fed: u64,
+    /// Packets dropped because the decoder was behind.
+    pub packets_dropped: u64,
+    /// Pictures delivered.
+    pub frames: u64,
+    /// Pictures dropped because nobody took them in time.
+    pub frames_dropped: u64,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    failed: AtomicBool,
+    frames: AtomicU64,
+    frames_dropped: AtomicU64,
+}
+
+/// One running decoder.
+#[derive(Debug)]
+pub struct Sampler {
+    pipeline: gst::Pipeline,
+    source: AppSrc,
+    shared: Arc<Shared>,
+    /// Mirrors the pace of the pictures, to leave out what nothing refers to before it is decoded.
+    ahead: Pace,
+    nal: Option<plane::NalLength>,
+    needs_key: bool,
+    fed: u64,
+    packets_dropped: u64,
+}
+
+impl Sampler {
+    /// Starts a decoder for `caps` (`video/x-h264` avc or `video/x-h265` hvc1, alignment au) that sends about `fps`
+    /// pictures a second of stream to `tx` with `try_send`: a full channel drops the picture and counts it.
+    ///
+    /// # Errors
+    /// [`BuildError::Missing`] where libav's decoders are not installed, [`BuildError::Refused`] for other caps.
+    pub fn start(
+        caps: &gst::Caps,
+        fps: f32,
+        max_width: u32,
+        tx: mpsc::Sender<SamplerEvent>,
+    ) -> Result<Sampler, BuildError> {
+        let decoder = elements::make(decoder_for(caps)?)?;
+        // One thread: frame threads cost memory and latency, and the other cores belong to the other cameras.
+        decoder.set_property("max-threads", 1i32);
+        decoder.set_property("qos", false);
+        let source = AppSrc::builder()
+            .caps(caps)
+            .format(gst::Format::Time)
+            .max_bytes(0)
+            .build();
+        let sink = AppSink::builder().sync(false).max_buffers(4).build();
+        sink.set_property("enable-last-sample", false);
+        sink.set_property("async", false);
+        sink.set_property("qos", false);
+        let pipeline = gst::Pipeline::new();
+        elements::chain(
+            &pipeline,
+            &[source.upcast_ref(), &decoder, sink.upcast_ref()],
+        )?;
+        let shared = Arc::new(Shared::default());
+        sink.set_callbacks(callbacks(fps, max_width, tx.clone(), Arc::clone(&shared)));
+        if let Some(bus) = pipeline.bus() {
+            let shared = Arc::clone(&shared);
+            bus.set_sync_handler(move |_, message| {
+                if let gst::MessageView::Error(e) = message.view()
+                    && !shared.failed.swap(true, Relaxed)
+                {
+                    // When full, the next push tells.
+                    let _ = tx.try_send(SamplerEvent::Failed(e.error().message().to_owned()));
+                }
+                gst::BusSyncReply::Drop
+            });
+        }
+        let sampler = Sampler {
+            pipeline,
+            source,
+            shared,
+            ahead: Pace::new(fps),
+            nal: plane::NalLength::of(caps),
+            needs_key: true,
+            fed: 0,
+            packets_dropped: 0,
+        };
+        match sampler.pipeline.set_state(gst::State::Playing) {
+            Ok(_) => Ok(sampler),
+            Err(_) => Err(BuildError::Refused("the decoder does not start".into())),
+        }
+    }
+
+    /// Gives the decoder the next packet. Never blocks.
+    pub fn push(&mut self, packet: &Packet) -> Fed {
+        if self.shared.failed.load(Relaxed) {
+            return Fed::Failed;
+        }
+        if packet.track != Track::Video || (self.needs_key && !packet.key) {
+            if packet.track == Track::Video && self.fed > 0 {
+                self.packets_dropped += 1;
+                return Fed::Dropped;
+            }
+            return Fed::Skipped;
+        }
+        if self.source.current_level_buffers() >= QUEUE_PACKETS {
+            self.needs_key = true;
+            self.packets_dropped += 1;
+            return Fed::Dropped;
+        }
+        let wanted = self.ahead.due(packet.pts);
+        if !wanted && !packet.key && self.is_disposable(packet) {
+            return Fed::Skipped;
+        }
+        if wanted {
+            self.ahead.take(packet.pts);
+        }
+        let mut buffer = packet.buffer.copy();
+        if let Some(b) = buffer.get_mut() {
+            // The picture carries the session's time; decoding order is the order of the packets.
+            b.set_pts(gst::ClockTime::from_nseconds(packet.pts.0));
+            b.set_dts(gst::ClockTime::NONE);
+        }
+        self.needs_key = false;
+        self.fed += 1;
+        match self.source.push_buffer(buffer) {
+            Ok(_) => Fed::Taken,
+            Err(_) => Fed::Failed,
+        }
+    }
+
+    /// Makes the decoder deliver all it holds now; the next packet must be a key frame. Without it a picture may wait in
+    /// the decoder until later packets prove that nothing comes before it.
+    pub fn drain(&mut self) {
+        self.needs_key = true;
+        // The event for "a still picture follows": decoders put out what they hold and begin anew.
+        let still = gstreamer_video::StillFrameEvent::builder(true).build();
+        self.source.send_event(still);
+    }
+
+    /// Packets that wait for the decoder.
+    pub fn backlog(&self) -> u64 {
+        self.source.current_level_buffers()
+    }
+
+    /// Counts since the start.
+    pub fn counts(&self) -> SamplerCounts {
+        SamplerCounts {
+            fed: self.fed,
+            packets_dropped: self.packets_dropped,
+            frames: self.shared.frames.load(Relaxed),
+            frames_dropped: self.shared.frames_dropped.load(Relaxed),
+        }
+    }
+
+    /// Ends the decoder; returns false where it still hangs after [`STOP_LIMIT`]. Blocks: call it on a blocking thread,
+    /// or drop the sampler, which does not wait.
+    pub fn stop(self) -> bool {
+        elements::stop_within(&self.pipeline, STOP_LIMIT)
+    }
+
+    fn is_disposable(&self, packet: &Packet) -> bool {
+        self.nal.is_some_and(|nal| {
+            let mapped = packet.buffer.map_readable();
+            mapped.is_ok_and(|bytes| nal.nothing_refers_to(&bytes))
+        })
+    }
+}
+
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        if self.pipeline.current_state() != gst::State::Null {
+            elements::stop_within(&self.pipeline, Duration::ZERO);
+        }
+    }
+}
+
+/// Name of the software decoder for video caps.
+///
+/// # Errors
+/// [`BuildError::Refused`] where they are neither H.264 nor H.265.
+pub(super) fn decoder_for(caps: &gst::Caps) -> Result<&'static str, BuildError> {
+    match caps.structure(0).map(|s| s.name().as_str()) {
+        Some("video/x-h264") => Ok("avdec_h264"),
+        Some("video/x-h265") => Ok("avdec_h265"),
+        _ => Err(BuildError::Refused(format!("cannot decode {caps}"))),
+    }
+}
+
+fn callbacks(
+    fps: f32,
+    max_width: u32,
+    tx: mpsc::Sender<SamplerEvent>,
+    shared: Arc<Shared>,
+) -> AppSinkCallbacks {
+    let mut pace = Pace::new(fps);
+    AppSinkCallbacks::builder()
+        .new_sample(move |sink| {
+            let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+            let pts = sample.buffer().and_then(gst::BufferRef::pts);
+            let Some(pts) = pts.map(|p| Pts(p.nseconds())) else {
+                return Ok(gst::FlowSuccess::Ok);
+            };
+            if !pace.due(pts) {
+                return Ok(gst::FlowSuccess::Ok);
+            }
+            pace.take(pts);
+            let Some(frame) = grey(&sample, pts, max_width) else {
+                if !shared.failed.swap(true, Relaxed) {
+                    let text = format!("no luma plane in {:?}", sample.caps());
+                    let _ = tx.try_send(SamplerEvent::Failed(text));
+                }
+                return Err(gst::FlowError::NotSupported);
+            };
+            let sent = tx.try_send(SamplerEvent::Frame(frame)).is_ok();
+            let count = if sent {
+                &shared.frames
+            } else {
+                &shared.frames_dropped
+            };
+            count.fetch_add(1, Relaxed);
+            Ok(gst::FlowSuccess::Ok)
+        })
+        .build()
+}
+
+/// The luma plane of a decoded picture, shrunk to `max_width`.
+fn grey(sample: &gst::Sample, pts: Pts, max_width: u32) -> Option<OwnedGray> {
+    let info = VideoInfo::from_caps(sample.caps()?).ok()?;
+    let frame = VideoFrameRef::from_buffer_ref_readable(sample.buffer()?, &info).ok()?;
+    let format: VideoFormatInfo = info.format_info();
+    if !(format.is_yuv() || format.is_gray()) || format.is_complex() || format.is_tiled() {
+        return None;
+    }
+    let depth = *format.depth().first()?;
+    let plane = Plane {
+        bytes: frame.comp_data(0).ok()?,
+        width: frame.width() as usize,
+        height: frame.height() as usize,
+        stride: usize::try_from(*frame.plane_stride().first()?).ok()?,
+        step: usize::try_from(*format.pixel_stride().first()?).ok()?,
+        shift: format.shift().first()? + depth.checked_sub(8)?,
+        little_endian: format.is_le(),
+    };
+    let (width, height) = plane::fit(plane.width, plane.height, max_width as usize);
+    Some(OwnedGray {
+        luma: plane::shrink(&plane, width, height)?,
+        width,
+        height,
+        pts,
+    })
+}

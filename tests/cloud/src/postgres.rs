@@ -79,11 +79,29 @@ impl Postgres {
         self.directory.join("data")
     }
 
-    /// Makes the cluster if it is new, starts it and waits until it answers.
+    /// Makes the cluster if it is new, starts it unless it runs, and waits until it answers.
     ///
     /// # Errors
     /// `Failed` with what initdb or pg_ctl said.
     pub fn start(&self) -> Result<(), PostgresError> {
+        self.start_with(&[])
+    }
+
+    /// The same for a cluster that is thrown away: its making does not wait for the disk. The server
+    /// itself syncs each commit all the same.
+    ///
+    /// # Errors
+    /// `Failed` with what initdb or pg_ctl said.
+    pub fn start_temporary(&self) -> Result<(), PostgresError> {
+        self.start_with(&["--no-sync"])
+    }
+
+    /// Whether the server runs.
+    pub fn is_running(&self) -> bool {
+        self.run("pg_ctl", &["-D", &self.data().to_string_lossy(), "status"]).is_ok()
+    }
+
+    fn start_with(&self, initdb: &[&str]) -> Result<(), PostgresError> {
         std::fs::create_dir_all(&self.directory)?;
         if let Some((uid, gid)) = postgres_user()? {
             chown(&self.directory, Some(uid), Some(gid))?;
@@ -94,7 +112,9 @@ impl Postgres {
             let data = data.to_string_lossy();
             let arguments =
                 ["-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale"];
-            self.run("initdb", &arguments)?;
+            self.run("initdb", &[&arguments, initdb].concat())?;
+        } else if self.is_running() {
+            return Ok(());
         }
         self.configure()?;
         let log = self.directory.join("log");

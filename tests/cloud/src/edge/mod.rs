@@ -41,7 +41,7 @@ async fn gate(State(app): State<Arc<App>>, request: Request, next: Next) -> Resp
     let injected = request.extensions().get::<Injected>().cloned().unwrap_or_default();
     let now = app.clock.now(injected.skew_s);
     let (mut parts, body) = request.into_parts();
-    let Ok(body) = axum::body::to_bytes(body, MAX_WIRE_BYTES).await else {
+    let Ok(body) = crate::http::body::read(body, MAX_WIRE_BYTES).await else {
         return Problem::too_large("the body is larger than a batch may be").into_response();
     };
     let caller = match verify(&app, &parts, &body, now).await {
@@ -96,7 +96,7 @@ async fn events(
     };
     let items = ingest::body::items(&body)?;
     let mut answer = if injected.retry_all {
-        ingest::answer(items.iter().map(|item| ingest::Outcome::retry(item)).collect())
+        ingest::answer(items.iter().map(ingest::Outcome::retry).collect())
     } else if injected.empty_results {
         ingest::answer(Vec::new())
     } else {

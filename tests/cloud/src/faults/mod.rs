@@ -187,7 +187,7 @@ pub async fn layer(State(app): State<Arc<App>>, request: Request, next: Next) ->
     }
     let cut = request.extensions().get::<Cut>().cloned().unwrap_or_default();
     let (mut parts, body) = request.into_parts();
-    let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else {
+    let Ok(body) = crate::http::body::read(body, MAX_BODY).await else {
         return Problem::too_large("the body is far too large").into_response();
     };
     let (number, what) = faults.begin(parts.method.as_str(), &path, body.len());

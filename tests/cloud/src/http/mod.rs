@@ -3,6 +3,7 @@
 //! Every answer carries the cloud's `Date`; what nobody serves is a problem like any other error.
 
 pub mod admin;
+pub mod body;
 
 use std::sync::Arc;
 

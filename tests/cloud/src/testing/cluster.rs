@@ -35,7 +35,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a new cluster; takes about two seconds.
+    /// Starts a new cluster; takes a few seconds.
     ///
     /// # Errors
     /// When PostgreSQL is not installed or does not start.
@@ -55,7 +55,7 @@ impl Cluster {
         // From here the guard removes it.
         let _path = directory.keep();
         let cluster = Self { postgres, guard };
-        cluster.postgres.start()?;
+        cluster.postgres.start_temporary()?;
         Ok(cluster)
     }
 

@@ -44,9 +44,20 @@ pub async fn create_organization(db: &Db, name: &str) -> Result<Uuid, AdminError
     let tx = client.transaction().await?;
     let id = Uuid::now_v7();
     db::set_tenant(&tx, id).await?;
-    tx.execute("insert into organizations (id, name) values ($1, $2)", &[&id, &name]).await?;
-    record(&tx, id, "CREATE", "organization", &id.to_string(), json!({ "after": { "name": name } }))
-        .await?;
+    tx.execute(
+        "insert into organizations (id, name) values ($1, $2)",
+        &[&id, &name],
+    )
+    .await?;
+    record(
+        &tx,
+        id,
+        "CREATE",
+        "organization",
+        &id.to_string(),
+        json!({ "after": { "name": name } }),
+    )
+    .await?;
     tx.commit().await?;
     Ok(id)
 }
@@ -87,7 +98,10 @@ pub async fn create_device(
     let tx = client.transaction().await?;
     db::set_tenant(&tx, organization).await?;
     let tenant_name = tx
-        .query_opt("select name from organizations where id = $1", &[&organization])
+        .query_opt(
+            "select name from organizations where id = $1",
+            &[&organization],
+        )
         .await?
         .ok_or(AdminError::Unknown("organization"))?
         .get(0);
@@ -122,7 +136,8 @@ pub async fn create_device(
 /// # Errors
 /// `Unknown` when there is no such device.
 pub async fn revoke(db: &Db, edge_id: &str) -> Result<(), AdminError> {
-    let sql = "update edge_credentials c set state = 'revoked', retired_at = coalesce(retired_at, now())
+    let sql =
+        "update edge_credentials c set state = 'revoked', retired_at = coalesce(retired_at, now())
                from devices d where d.id = c.device_id and d.edge_id = $1
                returning d.organization_id";
     change(db, sql, edge_id, "REVOKE", "device").await
@@ -143,7 +158,11 @@ pub async fn unclaim(db: &Db, edge_id: &str) -> Result<(), AdminError> {
 /// # Errors
 /// `Unknown` when there is no such organization.
 pub async fn suspend(db: &Db, organization: Uuid, suspended: bool) -> Result<(), AdminError> {
-    let (status, action) = if suspended { ("suspended", "SUSPEND") } else { ("active", "RESUME") };
+    let (status, action) = if suspended {
+        ("suspended", "SUSPEND")
+    } else {
+        ("active", "RESUME")
+    };
     let sql = format!(
         "update organizations set status = '{status}', updated_at = now() where id::text = $1 returning id"
     );
@@ -176,7 +195,11 @@ pub async fn create_api_key(
     name: &str,
     role: &str,
 ) -> Result<String, AdminError> {
-    let key = format!("ca_{}_{}", random_base64url::<6>()?, random_base64url::<32>()?);
+    let key = format!(
+        "ca_{}_{}",
+        random_base64url::<6>()?,
+        random_base64url::<32>()?
+    );
     let mut client = db.client().await?;
     let tx = client.transaction().await?;
     db::set_tenant(&tx, organization).await?;
@@ -185,14 +208,28 @@ pub async fn create_api_key(
         .execute(
             "insert into api_keys (id, organization_id, name, key_hash, role_id)
              select $1, $2, $3, $4, r.id from roles r where r.name = $5",
-            &[&id, &organization, &name, &sha256_hex(key.as_bytes()), &role],
+            &[
+                &id,
+                &organization,
+                &name,
+                &sha256_hex(key.as_bytes()),
+                &role,
+            ],
         )
         .await?;
     if made == 0 {
         return Err(AdminError::Unknown("role"));
     }
     let after = json!({ "after": { "name": name, "role": role, "key": "***" } });
-    record(&tx, organization, "CREATE", "api_key", &id.to_string(), after).await?;
+    record(
+        &tx,
+        organization,
+        "CREATE",
+        "api_key",
+        &id.to_string(),
+        after,
+    )
+    .await?;
     tx.commit().await?;
     Ok(key)
 }
@@ -205,7 +242,17 @@ async fn record(
     entity_id: &str,
     changes: Value,
 ) -> Result<(), DbError> {
-    audit::append(tx, organization, &Entry { action, entity_type, entity_id, changes }).await
+    audit::append(
+        tx,
+        organization,
+        &Entry {
+            action,
+            entity_type,
+            entity_id,
+            changes,
+        },
+    )
+    .await
 }
 
 /// What can be listed.

@@ -34,7 +34,8 @@ impl DevCert {
     /// When the keys cannot be made.
     pub fn generate() -> Result<Self, rcgen::Error> {
         let mut ca = CertificateParams::new(Vec::new())?;
-        ca.distinguished_name.push(DnType::CommonName, "sentrycam development CA");
+        ca.distinguished_name
+            .push(DnType::CommonName, "sentrycam development CA");
         ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let ca_key = KeyPair::generate()?;
@@ -43,7 +44,8 @@ impl DevCert {
 
         let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
         let mut leaf = CertificateParams::new(names)?;
-        leaf.distinguished_name.push(DnType::CommonName, "localhost");
+        leaf.distinguished_name
+            .push(DnType::CommonName, "localhost");
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         leaf.use_authority_key_identifier_extension = true;
@@ -68,8 +70,11 @@ impl DevCert {
         if key.exists() {
             std::fs::remove_file(&key)?;
         }
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(key)?;
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(key)?;
         file.write_all(self.key_pem.as_bytes())
     }
 }

@@ -22,13 +22,16 @@ impl Clock {
     pub fn now(&self, extra_s: i64) -> jiff::Timestamp {
         let skew = self.skew_s.load(Ordering::Relaxed).saturating_add(extra_s);
         let now = jiff::Timestamp::now();
-        now.checked_add(jiff::SignedDuration::from_secs(skew)).unwrap_or(now)
+        now.checked_add(jiff::SignedDuration::from_secs(skew))
+            .unwrap_or(now)
     }
 }
 
 /// Formats a time as an HTTP date (RFC 9110 section 5.6.7): `Sat, 21 Nov 2026 02:00:00 GMT`.
 pub fn http_date(at: jiff::Timestamp) -> String {
-    at.to_zoned(jiff::tz::TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    at.to_zoned(jiff::tz::TimeZone::UTC)
+        .strftime("%a, %d %b %Y %H:%M:%S GMT")
+        .to_string()
 }
 
 #[cfg(test)]

@@ -60,7 +60,10 @@ impl Credentials {
             edge_key: &self.edge_key,
             edge_secret: self.edge_secret.expose_base64(),
             api_base: &self.api_base,
-            tenant: Tenant { id: self.tenant_id, name: &self.tenant_name },
+            tenant: Tenant {
+                id: self.tenant_id,
+                name: &self.tenant_name,
+            },
             device_name: &self.device_name,
         })
     }
@@ -97,10 +100,16 @@ pub fn new_edge_id() -> String {
     let number = Uuid::now_v7().as_u128();
     // 26 digits of 5 bits are 130 bits: the last has the 3 that are left, at its top.
     let digit = |at: u32| {
-        let five = if at == 25 { number << 2 } else { number >> (123 - 5 * at) };
+        let five = if at == 25 {
+            number << 2
+        } else {
+            number >> (123 - 5 * at)
+        };
         char::from(ALPHABET[(five & 31) as usize])
     };
-    std::iter::once("e-".to_owned()).chain((0..26).map(|at| digit(at).to_string())).collect()
+    std::iter::once("e-".to_owned())
+        .chain((0..26).map(|at| digit(at).to_string()))
+        .collect()
 }
 
 /// A new `edge_key`: `ek_` and 128 random bits.
@@ -119,7 +128,12 @@ mod tests {
     fn names_have_the_form_of_the_protocol() {
         let id = new_edge_id();
         assert_eq!(id.len(), 28);
-        assert!(id[2..].bytes().all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b)), "{id}");
+        assert!(
+            id[2..]
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b)),
+            "{id}"
+        );
         assert_ne!(id, new_edge_id());
         assert_eq!(new_edge_key().unwrap().len(), 25);
     }

@@ -97,9 +97,13 @@ impl Db {
         let manager = Manager::from_config(
             config,
             NoTls,
-            ManagerConfig { recycling_method: RecyclingMethod::Fast },
+            ManagerConfig {
+                recycling_method: RecyclingMethod::Fast,
+            },
         );
-        Ok(Self { pool: Pool::builder(manager).max_size(MAX_CONNECTIONS).build()? })
+        Ok(Self {
+            pool: Pool::builder(manager).max_size(MAX_CONNECTIONS).build()?,
+        })
     }
 
     /// A connection from the pool.

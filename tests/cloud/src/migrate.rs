@@ -25,8 +25,22 @@ macro_rules! migration {
         Migration {
             version: $version,
             name: $name,
-            up: include_str!(concat!("../migrations/", "000", $version, "_", $name, ".up.sql")),
-            down: include_str!(concat!("../migrations/", "000", $version, "_", $name, ".down.sql")),
+            up: include_str!(concat!(
+                "../migrations/",
+                "000",
+                $version,
+                "_",
+                $name,
+                ".up.sql"
+            )),
+            down: include_str!(concat!(
+                "../migrations/",
+                "000",
+                $version,
+                "_",
+                $name,
+                ".down.sql"
+            )),
         }
     };
 }
@@ -106,15 +120,26 @@ pub async fn up(db: &Db) -> Result<Vec<i32>, MigrateError> {
         if is_applied(&tx, migration.version).await? {
             continue;
         }
-        let failed = |source| MigrateError::Failed { version: migration.version, source };
+        let failed = |source| MigrateError::Failed {
+            version: migration.version,
+            source,
+        };
         tx.batch_execute(migration.up).await.map_err(failed)?;
         tx.execute(
             "insert into schema_migrations (version, name, checksum) values ($1, $2, $3)",
-            &[&migration.version, &migration.name, &sha256_hex(migration.up.as_bytes())],
+            &[
+                &migration.version,
+                &migration.name,
+                &sha256_hex(migration.up.as_bytes()),
+            ],
         )
         .await?;
         tx.commit().await.map_err(failed)?;
-        tracing::info!(version = migration.version, name = migration.name, "migration applied");
+        tracing::info!(
+            version = migration.version,
+            name = migration.name,
+            "migration applied"
+        );
         applied_now.push(migration.version);
     }
     Ok(applied_now)
@@ -128,17 +153,32 @@ pub async fn down(db: &Db, to: i32) -> Result<Vec<i32>, MigrateError> {
     let mut client = db.client().await?;
     track(&mut client).await?;
     let mut taken_back = Vec::new();
-    for migration in MIGRATIONS.iter().rev().take_while(|migration| migration.version > to) {
+    for migration in MIGRATIONS
+        .iter()
+        .rev()
+        .take_while(|migration| migration.version > to)
+    {
         let tx = client.transaction().await.map_err(DbError::from)?;
         lock(&tx).await?;
         if !is_applied(&tx, migration.version).await? {
             continue;
         }
-        let failed = |source| MigrateError::Failed { version: migration.version, source };
+        let failed = |source| MigrateError::Failed {
+            version: migration.version,
+            source,
+        };
         tx.batch_execute(migration.down).await.map_err(failed)?;
-        tx.execute("delete from schema_migrations where version = $1", &[&migration.version]).await?;
+        tx.execute(
+            "delete from schema_migrations where version = $1",
+            &[&migration.version],
+        )
+        .await?;
         tx.commit().await.map_err(failed)?;
-        tracing::info!(version = migration.version, name = migration.name, "migration taken back");
+        tracing::info!(
+            version = migration.version,
+            name = migration.name,
+            "migration taken back"
+        );
         taken_back.push(migration.version);
     }
     Ok(taken_back)
@@ -151,7 +191,9 @@ pub async fn down(db: &Db, to: i32) -> Result<Vec<i32>, MigrateError> {
 pub async fn status(db: &Db) -> Result<Vec<Status>, MigrateError> {
     let mut client = db.client().await?;
     track(&mut client).await?;
-    let rows = client.query("select version, applied_at from schema_migrations", &[]).await?;
+    let rows = client
+        .query("select version, applied_at from schema_migrations", &[])
+        .await?;
     let applied: std::collections::HashMap<i32, jiff::Timestamp> =
         rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     Ok(MIGRATIONS
@@ -174,21 +216,31 @@ async fn track(client: &mut deadpool_postgres::Client) -> Result<(), MigrateErro
 }
 
 async fn lock(client: &impl GenericClient) -> Result<(), MigrateError> {
-    client.execute("select pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    client
+        .execute("select pg_advisory_xact_lock($1)", &[&LOCK])
+        .await?;
     Ok(())
 }
 
 async fn is_applied(client: &impl GenericClient, version: i32) -> Result<bool, MigrateError> {
     let row = client
-        .query_opt("select 1 from schema_migrations where version = $1", &[&version])
+        .query_opt(
+            "select 1 from schema_migrations where version = $1",
+            &[&version],
+        )
         .await?;
     Ok(row.is_some())
 }
 
 async fn check(client: &impl GenericClient) -> Result<(), MigrateError> {
-    for row in client.query("select version, checksum from schema_migrations", &[]).await? {
+    for row in client
+        .query("select version, checksum from schema_migrations", &[])
+        .await?
+    {
         let version: i32 = row.get(0);
-        let known = MIGRATIONS.iter().find(|migration| migration.version == version);
+        let known = MIGRATIONS
+            .iter()
+            .find(|migration| migration.version == version);
         let sum = known.map(|migration| sha256_hex(migration.up.as_bytes()));
         if sum.as_deref() != Some(row.get::<_, &str>(1)) {
             return Err(MigrateError::Changed { version });

@@ -52,16 +52,24 @@ impl Postgres {
     pub fn at(directory: &Path) -> Result<Self, PostgresError> {
         let directory = std::path::absolute(directory)?;
         let text = directory.to_string_lossy();
-        let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/-_.+".contains(c));
+        let plain = text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "/-_.+".contains(c));
         if !plain || directory.join(".s.PGSQL.5432").as_os_str().len() > MAX_SOCKET_PATH {
             return Err(PostgresError::Directory(directory));
         }
-        Ok(Self { directory, binaries: find_binaries()? })
+        Ok(Self {
+            directory,
+            binaries: find_binaries()?,
+        })
     }
 
     /// Connection string for a user and a database.
     pub fn url(&self, user: &str, database: &str) -> String {
-        format!("host={} user={user} dbname={database}", self.directory.display())
+        format!(
+            "host={} user={user} dbname={database}",
+            self.directory.display()
+        )
     }
 
     /// The cluster's directory.
@@ -98,7 +106,8 @@ impl Postgres {
 
     /// Whether the server runs.
     pub fn is_running(&self) -> bool {
-        self.run("pg_ctl", &["-D", &self.data().to_string_lossy(), "status"]).is_ok()
+        self.run("pg_ctl", &["-D", &self.data().to_string_lossy(), "status"])
+            .is_ok()
     }
 
     fn start_with(&self, initdb: &[&str]) -> Result<(), PostgresError> {
@@ -110,15 +119,31 @@ impl Postgres {
         let data = self.data();
         if !data.join("PG_VERSION").exists() {
             let data = data.to_string_lossy();
-            let arguments =
-                ["-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale"];
+            let arguments = [
+                "-D",
+                &data,
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--no-locale",
+            ];
             self.run("initdb", &[&arguments, initdb].concat())?;
         } else if self.is_running() {
             return Ok(());
         }
         self.configure()?;
         let log = self.directory.join("log");
-        let arguments = ["-D", &data.to_string_lossy(), "-l", &log.to_string_lossy(), "-w", "start"];
+        let arguments = [
+            "-D",
+            &data.to_string_lossy(),
+            "-l",
+            &log.to_string_lossy(),
+            "-w",
+            "start",
+        ];
         self.run("pg_ctl", &arguments)
     }
 
@@ -132,7 +157,10 @@ impl Postgres {
             StopMode::Immediate => "immediate",
         };
         let data = self.data();
-        self.run("pg_ctl", &["-D", &data.to_string_lossy(), "-m", mode, "-w", "stop"])
+        self.run(
+            "pg_ctl",
+            &["-D", &data.to_string_lossy(), "-m", mode, "-w", "stop"],
+        )
     }
 
     /// Settings that differ from PostgreSQL's own; `fsync` and `synchronous_commit` stay on.
@@ -160,8 +188,15 @@ impl Postgres {
         } else {
             Command::new(path)
         };
-        let Output { status, stdout, stderr } =
-            command.args(arguments).current_dir("/").env("LC_ALL", "C").output()?;
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = command
+            .args(arguments)
+            .current_dir("/")
+            .env("LC_ALL", "C")
+            .output()?;
         if status.success() {
             return Ok(());
         }
@@ -182,13 +217,17 @@ pub enum StopMode {
 
 /// The newest installed version's programs.
 fn find_binaries() -> Result<PathBuf, PostgresError> {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").map_err(|_| PostgresError::NotInstalled)?;
+    let versions =
+        std::fs::read_dir("/usr/lib/postgresql").map_err(|_| PostgresError::NotInstalled)?;
     versions
         .filter_map(|entry| {
             let entry = entry.ok()?;
             let version: u32 = entry.file_name().to_str()?.parse().ok()?;
             let binaries = entry.path().join("bin");
-            binaries.join("initdb").exists().then_some((version, binaries))
+            binaries
+                .join("initdb")
+                .exists()
+                .then_some((version, binaries))
         })
         .max()
         .map(|(_, binaries)| binaries)
@@ -200,7 +239,9 @@ fn postgres_user() -> Result<Option<(u32, u32)>, io::Error> {
     let id = |arguments: &[&str]| -> Result<u32, io::Error> {
         let output = Command::new("id").args(arguments).output()?;
         let text = String::from_utf8_lossy(&output.stdout);
-        text.trim().parse().map_err(|_| io::Error::other("there is no user postgres"))
+        text.trim()
+            .parse()
+            .map_err(|_| io::Error::other("there is no user postgres"))
     };
     if id(&["-u"])? != 0 {
         return Ok(None);

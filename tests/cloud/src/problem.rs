@@ -23,7 +23,12 @@ pub struct Problem {
 impl Problem {
     /// A problem with this status, code and sentence.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), header: None }
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            header: None,
+        }
     }
 
     /// 400: the request cannot be understood.
@@ -48,8 +53,12 @@ impl Problem {
 
     /// 503: the database did not answer; nothing was committed.
     pub fn unavailable() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the database is not available")
-            .with_header(header::RETRY_AFTER, "2")
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "the database is not available",
+        )
+        .with_header(header::RETRY_AFTER, "2")
     }
 
     /// The same with a header.

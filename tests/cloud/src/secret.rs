@@ -84,7 +84,9 @@ impl WrappingKey {
     /// # Errors
     /// `Key` when it is not base64 of 32 bytes.
     pub fn from_base64(text: &str) -> Result<Self, SecretError> {
-        let bytes = BASE64_STANDARD.decode(text.trim()).map_err(|_| SecretError::Key)?;
+        let bytes = BASE64_STANDARD
+            .decode(text.trim())
+            .map_err(|_| SecretError::Key)?;
         Self::from_bytes(&bytes)
     }
 
@@ -129,7 +131,9 @@ impl WrappingKey {
             .0
             .open_in_place(nonce, Aad::from(edge_id.as_bytes()), &mut sealed)
             .map_err(|_| SecretError::Unwrap)?;
-        Ok(Secret(<[u8; 32]>::try_from(&*opened).map_err(|_| SecretError::Unwrap)?))
+        Ok(Secret(
+            <[u8; 32]>::try_from(&*opened).map_err(|_| SecretError::Unwrap)?,
+        ))
     }
 }
 
@@ -139,7 +143,9 @@ impl WrappingKey {
 /// `Random` when there are none.
 pub fn random<const N: usize>() -> Result<[u8; N], SecretError> {
     let mut bytes = [0; N];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| SecretError::Random)?;
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| SecretError::Random)?;
     Ok(bytes)
 }
 
@@ -170,9 +176,17 @@ mod tests {
         let secret = Secret::random().unwrap();
         let wrapped = key.wrap("e-1", &secret).unwrap();
         assert_eq!(wrapped.len(), WRAPPED_LEN);
-        assert_eq!(key.unwrap("e-1", &wrapped).unwrap().expose(), secret.expose());
+        assert_eq!(
+            key.unwrap("e-1", &wrapped).unwrap().expose(),
+            secret.expose()
+        );
         assert!(key.unwrap("e-2", &wrapped).is_err());
-        assert!(WrappingKey::from_bytes(&[8; 32]).unwrap().unwrap("e-1", &wrapped).is_err());
+        assert!(
+            WrappingKey::from_bytes(&[8; 32])
+                .unwrap()
+                .unwrap("e-1", &wrapped)
+                .is_err()
+        );
         for at in 0..wrapped.len() {
             let mut changed = wrapped.clone();
             changed[at] ^= 1;
@@ -184,6 +198,9 @@ mod tests {
     fn nothing_prints_a_secret() {
         let secret = Secret::new([0x41; 32]);
         assert_eq!(format!("{secret:?}"), "Secret(***)");
-        assert_eq!(format!("{:?}", WrappingKey::from_bytes(&[7; 32]).unwrap()), "WrappingKey(***)");
+        assert_eq!(
+            format!("{:?}", WrappingKey::from_bytes(&[7; 32]).unwrap()),
+            "WrappingKey(***)"
+        );
     }
 }

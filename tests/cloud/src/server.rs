@@ -98,7 +98,9 @@ impl Server {
         listener.set_nonblocking(true).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let db = Db::connect(&options.database).await?;
-        let authority = options.authority.unwrap_or_else(|| format!("localhost:{}", address.port()));
+        let authority = options
+            .authority
+            .unwrap_or_else(|| format!("localhost:{}", address.port()));
         let app = Arc::new(App {
             db: db.clone(),
             clock: options.clock,
@@ -108,7 +110,9 @@ impl Server {
         });
         let service = router(app.clone()).into_make_service();
         let handle = Handle::new();
-        let server = axum_server::from_tcp(listener).map_err(listen)?.handle(handle.clone());
+        let server = axum_server::from_tcp(listener)
+            .map_err(listen)?
+            .handle(handle.clone());
         let https = options.tls.is_some();
         let serving = match options.tls {
             Some(tls) => {
@@ -119,7 +123,14 @@ impl Server {
             None => tokio::spawn(server.acceptor(CutAcceptor).serve(service)),
         };
         let sweeping = tokio::spawn(sweep(db));
-        Ok(Self { address, app, https, handle, serving, sweeping })
+        Ok(Self {
+            address,
+            app,
+            https,
+            handle,
+            serving,
+            sweeping,
+        })
     }
 
     /// `https://authority`.

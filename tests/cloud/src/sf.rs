@@ -94,7 +94,14 @@ pub fn one_inner_list(field: &str) -> Result<(String, InnerList), SfError> {
     parser.expect(b')')?;
     let params = parser.params()?;
     parser.end()?;
-    Ok((label, InnerList { components, params, raw }))
+    Ok((
+        label,
+        InnerList {
+            components,
+            params,
+            raw,
+        },
+    ))
 }
 
 /// Parses a dictionary that has exactly one member, a byte sequence (`Signature`, `Content-Digest`).
@@ -131,7 +138,10 @@ impl<'a> Parser<'a> {
         if field.len() > MAX_LEN || !field.is_ascii() {
             return Err(SfError);
         }
-        Ok(Self { text: field.trim_matches(' '), at: 0 })
+        Ok(Self {
+            text: field.trim_matches(' '),
+            at: 0,
+        })
     }
 
     fn rest(&self) -> &'a str {
@@ -149,11 +159,19 @@ impl<'a> Parser<'a> {
     }
 
     fn expect(&mut self, byte: u8) -> Result<(), SfError> {
-        if self.next()? == byte { Ok(()) } else { Err(SfError) }
+        if self.next()? == byte {
+            Ok(())
+        } else {
+            Err(SfError)
+        }
     }
 
     fn end(&self) -> Result<(), SfError> {
-        if self.at == self.text.len() { Ok(()) } else { Err(SfError) }
+        if self.at == self.text.len() {
+            Ok(())
+        } else {
+            Err(SfError)
+        }
     }
 
     fn take_while(&mut self, accept: impl Fn(u8) -> bool) -> &'a str {

@@ -102,15 +102,22 @@ pub fn read_request(message: &Message<'_>, has_body: bool) -> Result<Claim, Prob
     }
 
     let covered = |name: &str| {
-        input.components.iter().any(|(covered, params)| covered == name && params.is_empty())
+        input
+            .components
+            .iter()
+            .any(|(covered, params)| covered == name && params.is_empty())
     };
     for name in ALWAYS {
         if !covered(name) {
             return Err(missing(name));
         }
     }
-    let with_body = [header::CONTENT_TYPE, CONTENT_DIGEST].into_iter().filter(|_| has_body);
-    let present = WHEN_PRESENT.into_iter().filter(|name| message.headers.contains_key(name));
+    let with_body = [header::CONTENT_TYPE, CONTENT_DIGEST]
+        .into_iter()
+        .filter(|_| has_body);
+    let present = WHEN_PRESENT
+        .into_iter()
+        .filter(|name| message.headers.contains_key(name));
     let required = with_body.chain(present);
     for name in required {
         if !covered(name.as_str()) {
@@ -151,7 +158,10 @@ pub fn signature_base(message: &Message<'_>, input: &sf::InnerList) -> Option<St
             "@query" => format!("?{}", message.query.unwrap_or_default()),
             derived if derived.starts_with('@') => return None,
             field if field.chars().any(|c| c.is_ascii_uppercase()) => return None,
-            field => combined(message.headers, &HeaderName::from_bytes(field.as_bytes()).ok()?)?,
+            field => combined(
+                message.headers,
+                &HeaderName::from_bytes(field.as_bytes()).ok()?,
+            )?,
         };
         writeln!(base, "\"{name}\": {value}").ok()?;
     }
@@ -165,12 +175,19 @@ fn combined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     for value in headers.get_all(name) {
         lines.push(value.to_str().ok()?.trim());
     }
-    if lines.is_empty() { None } else { Some(lines.join(", ")) }
+    if lines.is_empty() {
+        None
+    } else {
+        Some(lines.join(", "))
+    }
 }
 
 /// The `Content-Digest` of these bytes (RFC 9530).
 pub fn content_digest(body: &[u8]) -> String {
-    format!("sha-256={}", bytes_text(digest::digest(&digest::SHA256, body).as_ref()))
+    format!(
+        "sha-256={}",
+        bytes_text(digest::digest(&digest::SHA256, body).as_ref())
+    )
 }
 
 /// Whether the header's digest is the one of the received bytes: rule 7.
@@ -209,7 +226,12 @@ pub fn sign_response(
     created: i64,
     body: &[u8],
 ) -> [(HeaderName, HeaderValue); 3] {
-    let Answering { method, path, signature, keyid } = request;
+    let Answering {
+        method,
+        path,
+        signature,
+        keyid,
+    } = request;
     let digest = content_digest(body);
     let params = format!(
         "(\"@status\" \"content-type\" \"content-digest\" \"date\" \"@method\";req \"@path\";req \
@@ -242,7 +264,9 @@ mod tests {
 
     fn vectors() -> (Value, hmac::Key) {
         let vectors: Value = serde_json::from_str(VECTORS).unwrap();
-        let key = BASE64_STANDARD.decode(vectors["key_b64"].as_str().unwrap()).unwrap();
+        let key = BASE64_STANDARD
+            .decode(vectors["key_b64"].as_str().unwrap())
+            .unwrap();
         (vectors, hmac::Key::new(hmac::HMAC_SHA256, &key))
     }
 
@@ -273,7 +297,11 @@ mod tests {
                 path: url.path().to_owned(),
                 query: url.query().map(str::to_owned),
                 headers,
-                body: vector["body"].as_str().unwrap_or_default().as_bytes().to_vec(),
+                body: vector["body"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .as_bytes()
+                    .to_vec(),
             }
         }
 
@@ -353,16 +381,24 @@ mod tests {
     fn a_changed_signature_input_is_refused_by_the_rule_it_breaks() {
         let (vectors, key) = vectors();
         let whole = Request::of(&vectors["request"]);
-        let input = vectors["request"]["headers"]["signature-input"].as_str().unwrap();
+        let input = vectors["request"]["headers"]["signature-input"]
+            .as_str()
+            .unwrap();
         let with = |from: &str, to: &str| {
             assert!(input.contains(from), "{from}");
             let mut request = whole.clone();
-            request.headers.insert(SIGNATURE_INPUT, input.replace(from, to).parse().unwrap());
+            request
+                .headers
+                .insert(SIGNATURE_INPUT, input.replace(from, to).parse().unwrap());
             request.refused(&key)
         };
         for (from, to, code) in [
             ("sig1=(", "sig2=(", "invalid-signature"),
-            ("tag=\"sentrycam-req\"", "tag=\"sentrycam-resp\"", "invalid-signature"),
+            (
+                "tag=\"sentrycam-req\"",
+                "tag=\"sentrycam-resp\"",
+                "invalid-signature",
+            ),
             (";tag=\"sentrycam-req\"", "", "invalid-signature"),
             ("hmac-sha256", "hmac-sha512", "invalid-signature"),
             ("hmac-sha256", "none", "invalid-signature"),
@@ -376,9 +412,17 @@ mod tests {
             (" \"idempotency-key\"", "", "missing-component"),
             (";created=1795226400", "", "missing-component"),
             (";nonce=\"AAECAwQFBgcICQoLDA0ODw\"", "", "missing-component"),
-            ("created=1795226400", "created=1795226401", "invalid-signature"),
+            (
+                "created=1795226400",
+                "created=1795226401",
+                "invalid-signature",
+            ),
             ("ODw\"", "ODx\"", "invalid-signature"),
-            ("\"@query\"", "\"@query\" \"@query-param\"", "invalid-signature"),
+            (
+                "\"@query\"",
+                "\"@query\" \"@query-param\"",
+                "invalid-signature",
+            ),
             ("\"@query\"", "\"@query\";req", "missing-component"),
         ] {
             assert_eq!(with(from, to), Some(code), "{from} -> {to}");
@@ -407,7 +451,11 @@ mod tests {
             response["body"].as_str().unwrap().as_bytes(),
         );
         for (name, value) in headers {
-            assert_eq!(value.to_str().unwrap(), response["headers"][name.as_str()], "{name}");
+            assert_eq!(
+                value.to_str().unwrap(),
+                response["headers"][name.as_str()],
+                "{name}"
+            );
         }
     }
 

@@ -107,20 +107,33 @@ struct List {
 impl Admin {
     /// Does what was asked for.
     pub async fn run(self) -> Result<()> {
-        let database = self.database.context("--database or SENTRYCAM_CLOUD_DATABASE is needed")?;
+        let database = self
+            .database
+            .context("--database or SENTRYCAM_CLOUD_DATABASE is needed")?;
         let db = Db::connect_as_owner(&database)?;
         let (listing, list) = match self.command {
             Command::CreateOrganization { name } => {
                 let id = admin::create_organization(&db, &name).await?;
-                say(self.json, json!({ "id": id, "name": name }), &id.to_string());
+                say(
+                    self.json,
+                    json!({ "id": id, "name": name }),
+                    &id.to_string(),
+                );
                 return Ok(());
             }
-            Command::CreateDevice { organization, name, api_base, out } => {
+            Command::CreateDevice {
+                organization,
+                name,
+                api_base,
+                out,
+            } => {
                 let organization = admin::find_organization(&db, &organization).await?;
                 let key = WrappingKey::from_env()?;
                 let made = admin::create_device(&db, &key, organization, &name, &api_base).await?;
-                made.write(&out).with_context(|| format!("cannot write {}", out.display()))?;
-                let public = json!({ "edge_id": made.edge_id, "edge_key": made.edge_key, "file": out });
+                made.write(&out)
+                    .with_context(|| format!("cannot write {}", out.display()))?;
+                let public =
+                    json!({ "edge_id": made.edge_id, "edge_key": made.edge_key, "file": out });
                 say(self.json, public, &made.edge_id);
                 return Ok(());
             }
@@ -130,7 +143,11 @@ impl Admin {
                 let organization = admin::find_organization(&db, &organization).await?;
                 return Ok(admin::suspend(&db, organization, !undo).await?);
             }
-            Command::CreateApiKey { organization, name, role } => {
+            Command::CreateApiKey {
+                organization,
+                name,
+                role,
+            } => {
                 let organization = admin::find_organization(&db, &organization).await?;
                 let key = admin::create_api_key(&db, organization, &name, &role).await?;
                 say(self.json, json!({ "key": key }), &key);
@@ -157,5 +174,9 @@ impl Admin {
 }
 
 fn say(as_json: bool, value: serde_json::Value, text: &str) {
-    if as_json { println!("{value}") } else { println!("{text}") }
+    if as_json {
+        println!("{value}")
+    } else {
+        println!("{text}")
+    }
 }

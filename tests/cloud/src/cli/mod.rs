@@ -126,7 +126,9 @@ impl Cli {
                     }
                     Migrate::Status => {
                         for status in migrate::status(&db).await? {
-                            let at = status.applied_at.map_or("pending".into(), |at| at.to_string());
+                            let at = status
+                                .applied_at
+                                .map_or("pending".into(), |at| at.to_string());
                             println!("{:04} {:<16} {at}", status.version, status.name);
                         }
                     }
@@ -192,7 +194,10 @@ async fn demo_db(command: DemoDb) -> Result<()> {
             if client.query_opt(sql, &[]).await?.is_none() {
                 client.batch_execute("create database sentrycam").await?;
             }
-            migrate::up(&Db::connect_as_owner(&postgres.url("postgres", "sentrycam"))?).await?;
+            migrate::up(&Db::connect_as_owner(
+                &postgres.url("postgres", "sentrycam"),
+            )?)
+            .await?;
             println!("owner {}", postgres.url("postgres", "sentrycam"));
             println!("app   {}", postgres.url(APP_ROLE, "sentrycam"));
             Ok(())

@@ -8,16 +8,55 @@ use crate::admin::Listing;
 /// The columns shown.
 fn columns(listing: Listing) -> &'static [&'static str] {
     match listing {
-        Listing::Devices => &["edge_id", "name", "status", "app_version", "platform", "last_seen_at"],
-        Listing::Cameras => &["edge_id", "camera_id", "name", "status", "reason", "last_seen_at"],
-        Listing::Events => {
-            &["occurred_at", "camera_id", "event_type", "severity", "status", "duration_ms", "event_uid"]
-        }
-        Listing::Recordings => {
-            &["started_at", "camera_id", "status", "duration_ms", "size_bytes", "recording_uid"]
-        }
-        Listing::Alerts => &["triggered_at", "alert_type", "camera_id", "severity", "status", "title"],
-        Listing::Records => &["received_at", "edge_id", "type", "subject", "sequence", "id"],
+        Listing::Devices => &[
+            "edge_id",
+            "name",
+            "status",
+            "app_version",
+            "platform",
+            "last_seen_at",
+        ],
+        Listing::Cameras => &[
+            "edge_id",
+            "camera_id",
+            "name",
+            "status",
+            "reason",
+            "last_seen_at",
+        ],
+        Listing::Events => &[
+            "occurred_at",
+            "camera_id",
+            "event_type",
+            "severity",
+            "status",
+            "duration_ms",
+            "event_uid",
+        ],
+        Listing::Recordings => &[
+            "started_at",
+            "camera_id",
+            "status",
+            "duration_ms",
+            "size_bytes",
+            "recording_uid",
+        ],
+        Listing::Alerts => &[
+            "triggered_at",
+            "alert_type",
+            "camera_id",
+            "severity",
+            "status",
+            "title",
+        ],
+        Listing::Records => &[
+            "received_at",
+            "edge_id",
+            "type",
+            "subject",
+            "sequence",
+            "id",
+        ],
         Listing::Audit => &["created_at", "actor", "action", "entity_type", "entity_id"],
     }
 }
@@ -41,5 +80,7 @@ fn cell(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }

@@ -38,7 +38,11 @@ pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
 
 /// Verifies, hands on, signs.
 async fn gate(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let injected = request.extensions().get::<Injected>().cloned().unwrap_or_default();
+    let injected = request
+        .extensions()
+        .get::<Injected>()
+        .cloned()
+        .unwrap_or_default();
     let now = app.clock.now(injected.skew_s);
     let (mut parts, body) = request.into_parts();
     let Ok(body) = crate::http::body::read(body, MAX_WIRE_BYTES).await else {
@@ -47,7 +51,11 @@ async fn gate(State(app): State<Arc<App>>, request: Request, next: Next) -> Resp
     let caller = match verify(&app, &parts, &body, now).await {
         Ok(caller) => caller,
         Err(refusal) => {
-            tracing::debug!(code = refusal.problem.code, path = parts.uri.path(), "request refused");
+            tracing::debug!(
+                code = refusal.problem.code,
+                path = parts.uri.path(),
+                "request refused"
+            );
             let response = refusal.problem.into_response();
             return match refusal.signer {
                 Some(caller) => caller.sign(response, now).await,
@@ -66,7 +74,12 @@ async fn gate(State(app): State<Arc<App>>, request: Request, next: Next) -> Resp
 
 /// An answer of JSON.
 fn json(status: StatusCode, value: &serde_json::Value) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/json")],
+        value.to_string(),
+    )
+        .into_response()
 }
 
 /// `POST /edge/v1/events`: the only acknowledgement that lets a device forget a record.
@@ -78,9 +91,13 @@ async fn events(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let Extension(injected) = injected.unwrap_or_default();
-    let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .map(|value| value.as_bytes());
     if content_type != Some(b"application/cloudevents-batch+json") {
-        return Err(Problem::malformed("content-type must be application/cloudevents-batch+json"));
+        return Err(Problem::malformed(
+            "content-type must be application/cloudevents-batch+json",
+        ));
     }
     let body = ingest::body::decode(&headers, body)?;
     let key = match headers.get(IDEMPOTENCY_KEY) {
@@ -91,7 +108,9 @@ async fn events(
                 .ok()
                 .and_then(|field| sf::string_item(field).ok())
                 .filter(|key| (1..=128).contains(&key.len()))
-                .ok_or_else(|| Problem::malformed("idempotency-key must be a string of 1 to 128"))?,
+                .ok_or_else(|| {
+                    Problem::malformed("idempotency-key must be a string of 1 to 128")
+                })?,
         ),
     };
     let items = ingest::body::items(&body)?;
@@ -113,7 +132,10 @@ async fn events(
     }
     let mut response = json(StatusCode::OK, &answer);
     // RFC 7694: what content codings a request may use.
-    response.headers_mut().insert(header::ACCEPT_ENCODING, header::HeaderValue::from_static("gzip"));
+    response.headers_mut().insert(
+        header::ACCEPT_ENCODING,
+        header::HeaderValue::from_static("gzip"),
+    );
     Ok(response)
 }
 
@@ -121,7 +143,10 @@ async fn events(
 async fn time(State(app): State<Arc<App>>, injected: Option<Extension<Injected>>) -> Response {
     let Extension(injected) = injected.unwrap_or_default();
     let now = app.clock.now(injected.skew_s);
-    json(StatusCode::OK, &serde_json::json!({ "now": format!("{now:.3}") }))
+    json(
+        StatusCode::OK,
+        &serde_json::json!({ "now": format!("{now:.3}") }),
+    )
 }
 
 /// `GET /edge/v1/commands?after=N&limit=M`: no commands are issued yet.

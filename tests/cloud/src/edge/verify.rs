@@ -45,7 +45,10 @@ pub struct Refusal {
 
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
-        Self { problem, signer: None }
+        Self {
+            problem,
+            signer: None,
+        }
     }
 }
 
@@ -86,17 +89,21 @@ pub async fn verify(
 
     let mut client = app.db.client().await?;
     let tx = client.transaction().await.map_err(DbError::from)?;
-    let known = look_up(&tx, &claim.keyid).await?.ok_or_else(|| {
-        Problem::unauthorized("unknown-key", "the key is not known")
-    })?;
+    let known = look_up(&tx, &claim.keyid)
+        .await?
+        .ok_or_else(|| Problem::unauthorized("unknown-key", "the key is not known"))?;
     if now.as_second().abs_diff(claim.created) > MAX_SKEW_S {
-        let problem = Problem::unauthorized("clock-skew", "created is too far from the cloud's clock");
+        let problem =
+            Problem::unauthorized("clock-skew", "created is too far from the cloud's clock");
         return Err(problem.with_header(header::DATE, http_date(now)).into());
     }
-    let secret = app.wrapping_key.unwrap(&known.edge_id, &known.secret_wrapped).map_err(|error| {
-        tracing::error!(edge_id = known.edge_id, %error, "secret does not open");
-        Problem::unavailable()
-    })?;
+    let secret = app
+        .wrapping_key
+        .unwrap(&known.edge_id, &known.secret_wrapped)
+        .map_err(|error| {
+            tracing::error!(edge_id = known.edge_id, %error, "secret does not open");
+            Problem::unavailable()
+        })?;
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
     if !claim.verify(&key) {
         return Err(Problem::unauthorized("invalid-signature", "the signature is wrong").into());
@@ -125,7 +132,10 @@ pub async fn verify(
     if known.unclaimed {
         let detail = "the owner has given this device back";
         let problem = Problem::new(StatusCode::GONE, "unclaimed", detail);
-        return Err(Refusal { problem, signer: Some(Box::new(caller)) });
+        return Err(Refusal {
+            problem,
+            signer: Some(Box::new(caller)),
+        });
     }
     if known.suspended {
         let detail = "the organization is suspended";
@@ -178,7 +188,9 @@ async fn first_use(
     nonce: &str,
 ) -> Result<bool, DbError> {
     let statement = tx
-        .prepare_cached("insert into edge_nonces (keyid, nonce) values ($1, $2) on conflict do nothing")
+        .prepare_cached(
+            "insert into edge_nonces (keyid, nonce) values ($1, $2) on conflict do nothing",
+        )
         .await?;
     Ok(tx.execute(&statement, &[&keyid, &nonce]).await? == 1)
 }

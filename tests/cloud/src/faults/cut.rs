@@ -44,7 +44,9 @@ impl<S> Accept<TcpStream, S> for CutAcceptor {
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         let cut = Cut::default();
         let service = Extension(cut.clone()).layer(service);
-        let accepted = stream.set_nodelay(true).map(|()| (CutStream { stream, cut }, service));
+        let accepted = stream
+            .set_nodelay(true)
+            .map(|()| (CutStream { stream, cut }, service));
         std::future::ready(accepted)
     }
 }
@@ -58,7 +60,11 @@ pub struct CutStream {
 
 impl CutStream {
     fn check(&self) -> io::Result<()> {
-        if self.cut.is_cut() { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+        if self.cut.is_cut() {
+            Err(io::ErrorKind::ConnectionReset.into())
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -103,7 +109,10 @@ pub struct Short {
 impl Short {
     /// Gives `bytes` of `promised`.
     pub fn new(bytes: Bytes, promised: usize) -> Self {
-        Self { bytes: Some(bytes), promised: promised as u64 }
+        Self {
+            bytes: Some(bytes),
+            promised: promised as u64,
+        }
     }
 }
 

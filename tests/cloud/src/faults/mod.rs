@@ -107,7 +107,11 @@ impl Faults {
 
     /// Requests seen whose path begins with this.
     pub fn count(&self, path: &str) -> usize {
-        self.inner().seen.iter().filter(|seen| seen.path.starts_with(path)).count()
+        self.inner()
+            .seen
+            .iter()
+            .filter(|seen| seen.path.starts_with(path))
+            .count()
     }
 
     /// Forgets what was seen.
@@ -147,11 +151,16 @@ impl Faults {
 
 /// `GET`, `PUT` and `DELETE /faults`: the rules as JSON.
 pub fn routes() -> Router<Arc<App>> {
-    Router::new().route("/faults", put(put_rules).get(get_rules).delete(delete_rules))
+    Router::new().route(
+        "/faults",
+        put(put_rules).get(get_rules).delete(delete_rules),
+    )
 }
 
 async fn put_rules(State(app): State<Arc<App>>, body: Bytes) -> Response {
-    let Some(faults) = &app.faults else { return Problem::not_found().into_response() };
+    let Some(faults) = &app.faults else {
+        return Problem::not_found().into_response();
+    };
     match serde_json::from_slice::<Vec<Rule>>(&body) {
         Ok(rules) => {
             tracing::info!(rules = rules.len(), "fault rules set");
@@ -163,10 +172,15 @@ async fn put_rules(State(app): State<Arc<App>>, body: Bytes) -> Response {
 }
 
 async fn get_rules(State(app): State<Arc<App>>) -> Response {
-    let Some(faults) = &app.faults else { return Problem::not_found().into_response() };
+    let Some(faults) = &app.faults else {
+        return Problem::not_found().into_response();
+    };
     let inner = faults.inner();
-    let rules: Vec<_> =
-        inner.rules.iter().map(|live| json!({ "rule": live.rule, "hits": live.hits })).collect();
+    let rules: Vec<_> = inner
+        .rules
+        .iter()
+        .map(|live| json!({ "rule": live.rule, "hits": live.hits }))
+        .collect();
     let body = json!({ "rules": rules, "requests": inner.dropped + inner.seen.len() });
     axum::Json(body).into_response()
 }
@@ -180,12 +194,18 @@ async fn delete_rules(State(app): State<Arc<App>>) -> StatusCode {
 
 /// The layer around everything but `/faults`.
 pub async fn layer(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let Some(faults) = &app.faults else { return next.run(request).await };
+    let Some(faults) = &app.faults else {
+        return next.run(request).await;
+    };
     let path = request.uri().path().to_owned();
     if path == "/faults" {
         return next.run(request).await;
     }
-    let cut = request.extensions().get::<Cut>().cloned().unwrap_or_default();
+    let cut = request
+        .extensions()
+        .get::<Cut>()
+        .cloned()
+        .unwrap_or_default();
     let (mut parts, body) = request.into_parts();
     let Ok(body) = crate::http::body::read(body, MAX_BODY).await else {
         return Problem::too_large("the body is far too large").into_response();
@@ -217,7 +237,10 @@ pub async fn layer(State(app): State<Arc<App>>, request: Request, next: Next) ->
 
 async fn act(what: &What, request: Request, next: Next, cut: &Cut) -> Response {
     match what {
-        What::Fail { status, retry_after } => {
+        What::Fail {
+            status,
+            retry_after,
+        } => {
             let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             let problem = Problem::new(status, "injected", "a fault was asked for");
             match retry_after {
@@ -244,12 +267,20 @@ async fn act(what: &What, request: Request, next: Next, cut: &Cut) -> Response {
             cut.cut();
             response
         }
-        What::Garbage200 => {
-            (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], "{\"results\": [oops")
-                .into_response()
-        }
-        What::Html200 => html(StatusCode::OK, "<html><body>Welcome to the hotel</body></html>"),
-        What::Html502 => html(StatusCode::BAD_GATEWAY, "<html><body>Bad Gateway</body></html>"),
+        What::Garbage200 => (
+            StatusCode::OK,
+            [(header::CONTENT_TYPE, "application/json")],
+            "{\"results\": [oops",
+        )
+            .into_response(),
+        What::Html200 => html(
+            StatusCode::OK,
+            "<html><body>Welcome to the hotel</body></html>",
+        ),
+        What::Html502 => html(
+            StatusCode::BAD_GATEWAY,
+            "<html><body>Bad Gateway</body></html>",
+        ),
         What::Truncated200 => truncated(next.run(request).await).await,
         What::Unsigned410 => {
             let detail = "the owner has given this device back";
@@ -258,7 +289,9 @@ async fn act(what: &What, request: Request, next: Next, cut: &Cut) -> Response {
         What::UnsignedAnswer => {
             let mut response = next.run(request).await;
             response.headers_mut().remove(crate::signature::SIGNATURE);
-            response.headers_mut().remove(crate::signature::SIGNATURE_INPUT);
+            response
+                .headers_mut()
+                .remove(crate::signature::SIGNATURE_INPUT);
             response
         }
         What::Skew { .. }
@@ -276,8 +309,12 @@ fn html(status: StatusCode, text: &'static str) -> Response {
 /// The real answer, committed and signed, of which half arrives: `Content-Length` promises all of it.
 async fn truncated(response: Response) -> Response {
     let (mut parts, body) = response.into_parts();
-    let whole = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
-    parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(whole.len()));
+    let whole = axum::body::to_bytes(body, usize::MAX)
+        .await
+        .unwrap_or_default();
+    parts
+        .headers
+        .insert(header::CONTENT_LENGTH, HeaderValue::from(whole.len()));
     let half = whole.slice(..whole.len() / 2);
     Response::from_parts(parts, Body::new(cut::Short::new(half, whole.len())))
 }

@@ -86,17 +86,31 @@ pub struct Rule {
 impl Rule {
     /// Always do this to paths that begin with `path`.
     pub fn always(path: impl Into<String>, what: What) -> Self {
-        Self { path: path.into(), what, after: 0, times: None, probability: None, seed: 0 }
+        Self {
+            path: path.into(),
+            what,
+            after: 0,
+            times: None,
+            probability: None,
+            seed: 0,
+        }
     }
 
     /// Do this to the first `times` requests to paths that begin with `path`.
     pub fn times(path: impl Into<String>, what: What, times: u64) -> Self {
-        Self { times: Some(times), ..Self::always(path, what) }
+        Self {
+            times: Some(times),
+            ..Self::always(path, what)
+        }
     }
 
     /// Do this with a probability, by a seeded sequence.
     pub fn sometimes(path: impl Into<String>, what: What, probability: f64, seed: u64) -> Self {
-        Self { probability: Some(probability), seed, ..Self::always(path, what) }
+        Self {
+            probability: Some(probability),
+            seed,
+            ..Self::always(path, what)
+        }
     }
 }
 
@@ -112,7 +126,12 @@ pub(super) struct Live {
 impl Live {
     pub(super) fn new(rule: Rule) -> Self {
         let random = rule.seed;
-        Self { rule, hits: 0, matched: 0, random }
+        Self {
+            rule,
+            hits: 0,
+            matched: 0,
+            random,
+        }
     }
 
     /// What to do to the next request of this path, if this rule applies.
@@ -121,7 +140,9 @@ impl Live {
             return None;
         }
         self.matched += 1;
-        if self.matched <= self.rule.after || self.rule.times.is_some_and(|times| self.hits >= times) {
+        if self.matched <= self.rule.after
+            || self.rule.times.is_some_and(|times| self.hits >= times)
+        {
             return None;
         }
         if let Some(probability) = self.rule.probability
@@ -149,9 +170,13 @@ mod tests {
 
     #[test]
     fn a_rule_counts_what_it_matches() {
-        let mut live = Live::new(Rule { after: 1, ..Rule::times("/edge", What::CutBefore, 2) });
-        let picks: Vec<bool> =
-            ["/x", "/edge/a", "/edge/b", "/edge/c", "/edge/d"].map(|p| live.pick(p).is_some()).into();
+        let mut live = Live::new(Rule {
+            after: 1,
+            ..Rule::times("/edge", What::CutBefore, 2)
+        });
+        let picks: Vec<bool> = ["/x", "/edge/a", "/edge/b", "/edge/c", "/edge/d"]
+            .map(|p| live.pick(p).is_some())
+            .into();
         assert_eq!(picks, [false, false, true, true, false]);
     }
 
@@ -159,7 +184,9 @@ mod tests {
     fn a_seed_gives_the_same_sequence_again() {
         let sequence = |seed| {
             let mut live = Live::new(Rule::sometimes("", What::Reorder, 0.3, seed));
-            (0..1000).map(|_| live.pick("/").is_some()).collect::<Vec<_>>()
+            (0..1000)
+                .map(|_| live.pick("/").is_some())
+                .collect::<Vec<_>>()
         };
         assert_eq!(sequence(7), sequence(7));
         assert_ne!(sequence(7), sequence(8));

@@ -36,7 +36,11 @@ struct Key {
 }
 
 fn forbidden() -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, "forbidden", "the key's role does not allow it")
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "forbidden",
+        "the key's role does not allow it",
+    )
 }
 
 async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Key, Problem> {
@@ -60,11 +64,17 @@ async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Key, Problem> {
         .await
         .map_err(DbError::from)?
         .ok_or_else(unknown)?;
-    let key = Key { organization_id: row.get(0), role: row.get(1) };
+    let key = Key {
+        organization_id: row.get(0),
+        role: row.get(1),
+    };
     db::set_tenant(&tx, key.organization_id).await?;
-    tx.execute("update api_keys set last_used_at = now() where key_hash = $1", &[&hash])
-        .await
-        .map_err(DbError::from)?;
+    tx.execute(
+        "update api_keys set last_used_at = now() where key_hash = $1",
+        &[&hash],
+    )
+    .await
+    .map_err(DbError::from)?;
     tx.commit().await.map_err(DbError::from)?;
     Ok(key)
 }
@@ -122,11 +132,18 @@ async fn create_device(
         AdminError::Db(error) if !error.is_data() => Problem::from(error),
         other => Problem::malformed(other.to_string()),
     })?;
-    let text = credentials.expose_json().map_err(|_| Problem::unavailable())?;
+    let text = credentials
+        .expose_json()
+        .map_err(|_| Problem::unavailable())?;
     let json = [(header::CONTENT_TYPE, "application/json")];
     Ok((StatusCode::CREATED, json, text).into_response())
 }
 
 fn answer(status: StatusCode, value: &Value) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/json")],
+        value.to_string(),
+    )
+        .into_response()
 }

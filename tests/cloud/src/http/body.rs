@@ -25,7 +25,9 @@ pub async fn read(mut body: Body, limit: usize) -> Result<Bytes, BodyError> {
     let mut bytes = Vec::new();
     let mut total = 0_usize;
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let Ok(data) = frame.map_err(|_| BodyError)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|_| BodyError)?.into_data() else {
+            continue;
+        };
         total = total.saturating_add(data.len());
         if total > MAX_DRAINED {
             return Err(BodyError);
@@ -36,5 +38,9 @@ pub async fn read(mut body: Body, limit: usize) -> Result<Bytes, BodyError> {
             bytes = Vec::new();
         }
     }
-    if total > limit { Err(BodyError) } else { Ok(bytes.into()) }
+    if total > limit {
+        Err(BodyError)
+    } else {
+        Ok(bytes.into())
+    }
 }

@@ -42,7 +42,9 @@ pub fn normal_authority(authority: &str) -> String {
 
 /// The whole service.
 pub fn router(app: Arc<App>) -> Router {
-    let mut router = Router::new().merge(crate::edge::routes(&app)).merge(admin::routes());
+    let mut router = Router::new()
+        .merge(crate::edge::routes(&app))
+        .merge(admin::routes());
     if app.faults.is_some() {
         router = router.merge(faults::routes());
     }
@@ -59,7 +61,10 @@ pub fn router(app: Arc<App>) -> Router {
 
 /// Sets `Date` by the cloud's clock unless the answer is signed with one.
 async fn date(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let skew_s = request.extensions().get::<Injected>().map_or(0, |injected| injected.skew_s);
+    let skew_s = request
+        .extensions()
+        .get::<Injected>()
+        .map_or(0, |injected| injected.skew_s);
     let mut response = next.run(request).await;
     if !response.headers().contains_key(header::DATE)
         && let Ok(date) = HeaderValue::from_str(&http_date(app.clock.now(skew_s)))

@@ -41,7 +41,11 @@ pub fn decode(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Problem> {
             return Err(problem.with_header(header::ACCEPT_ENCODING, "gzip"));
         }
     };
-    if decoded.len() > MAX_BODY_BYTES { Err(too_large()) } else { Ok(decoded) }
+    if decoded.len() > MAX_BODY_BYTES {
+        Err(too_large())
+    } else {
+        Ok(decoded)
+    }
 }
 
 /// Splits a batch into its items.
@@ -85,7 +89,10 @@ mod tests {
     fn a_broken_or_unknown_coding_has_its_own_code() {
         let mut cut = gzip(b"[1,2,3]").to_vec();
         cut.truncate(15);
-        assert_eq!(decode(&gzip_headers(), cut.into()).unwrap_err().code, "malformed");
+        assert_eq!(
+            decode(&gzip_headers(), cut.into()).unwrap_err().code,
+            "malformed"
+        );
         let zstd = HeaderMap::from_iter([(header::CONTENT_ENCODING, "zstd".parse().unwrap())]);
         assert_eq!(decode(&zstd, Bytes::new()).unwrap_err().code, "encoding");
     }

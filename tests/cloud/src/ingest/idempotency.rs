@@ -53,7 +53,9 @@ impl<'a> Key<'a> {
         let statement = tx
             .prepare_cached("select pg_try_advisory_xact_lock(hashtextextended($1, 2))")
             .await?;
-        let row = tx.query_one(&statement, &[&format!("{device} {}", self.key)]).await?;
+        let row = tx
+            .query_one(&statement, &[&format!("{device} {}", self.key)])
+            .await?;
         Ok(row.get(0))
     }
 
@@ -93,7 +95,11 @@ impl<'a> Key<'a> {
             )
             .await?;
         let (device, organization) = (&caller.device_id, &caller.organization_id);
-        tx.execute(&keep, &[device, organization, &self.key, &self.body_sha256, answer]).await?;
+        tx.execute(
+            &keep,
+            &[device, organization, &self.key, &self.body_sha256, answer],
+        )
+        .await?;
         Ok(())
     }
 }

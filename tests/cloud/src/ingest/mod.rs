@@ -43,17 +43,33 @@ pub struct Outcome {
 
 impl Outcome {
     fn of(item: &Value, status: &'static str) -> Self {
-        let id = item.get("id").filter(|id| id.is_string()).cloned().unwrap_or(Value::Null);
-        Self { id, status, code: None, detail: None }
+        let id = item
+            .get("id")
+            .filter(|id| id.is_string())
+            .cloned()
+            .unwrap_or(Value::Null);
+        Self {
+            id,
+            status,
+            code: None,
+            detail: None,
+        }
     }
 
     fn rejected(item: &Value, code: &'static str, detail: String) -> Self {
-        Self { code: Some(code), detail: Some(detail), ..Self::of(item, "rejected") }
+        Self {
+            code: Some(code),
+            detail: Some(detail),
+            ..Self::of(item, "rejected")
+        }
     }
 
     /// The database could not take this one now.
     pub fn retry(item: &Value) -> Self {
-        Self { code: Some("db"), ..Self::of(item, "retry") }
+        Self {
+            code: Some("db"),
+            ..Self::of(item, "retry")
+        }
     }
 }
 
@@ -73,7 +89,10 @@ pub async fn ingest(
     items: &[Value],
     key: Option<Key<'_>>,
 ) -> Result<Value, Problem> {
-    let checked: Vec<_> = items.iter().map(|item| Record::check(item, &caller.edge_id)).collect();
+    let checked: Vec<_> = items
+        .iter()
+        .map(|item| Record::check(item, &caller.edge_id))
+        .collect();
 
     let mut client = db.client().await?;
     let mut tx = client.transaction().await.map_err(DbError::from)?;
@@ -85,7 +104,10 @@ pub async fn ingest(
     }
     lock_device(&tx, caller).await?;
 
-    let records: Vec<&Record> = checked.iter().filter_map(|check| check.as_ref().ok()).collect();
+    let records: Vec<&Record> = checked
+        .iter()
+        .filter_map(|check| check.as_ref().ok())
+        .collect();
     let mut stored = store_all(&mut tx, caller, &records).await?.into_iter();
     let mut results = Vec::with_capacity(items.len());
     for (item, check) in items.iter().zip(&checked) {
@@ -100,7 +122,10 @@ pub async fn ingest(
         });
     }
     let final_answer = results.iter().all(|outcome| outcome.status != "retry");
-    let accepted = results.iter().filter(|outcome| outcome.status == "accepted").count();
+    let accepted = results
+        .iter()
+        .filter(|outcome| outcome.status == "accepted")
+        .count();
     let answer = answer(results);
     if let Some(key) = &key
         && final_answer
@@ -108,7 +133,12 @@ pub async fn ingest(
         key.finish(&tx, caller, &answer).await?;
     }
     tx.commit().await.map_err(DbError::from)?;
-    tracing::debug!(edge_id = caller.edge_id, records = items.len(), accepted, "batch committed");
+    tracing::debug!(
+        edge_id = caller.edge_id,
+        records = items.len(),
+        accepted,
+        "batch committed"
+    );
     Ok(answer)
 }
 
@@ -137,7 +167,11 @@ async fn store_all(
         Err(error) if error.is_data() => together.rollback().await?,
         Err(error) => return Err(error),
     }
-    tracing::warn!(edge_id = caller.edge_id, records = records.len(), "batch stored record by record");
+    tracing::warn!(
+        edge_id = caller.edge_id,
+        records = records.len(),
+        "batch stored record by record"
+    );
     let mut stored = Vec::with_capacity(records.len());
     for record in records {
         let alone = tx.savepoint("record").await?;
@@ -163,8 +197,10 @@ async fn store_all(
 
 /// One batch of a device at a time, until the transaction ends.
 async fn lock_device(tx: &Transaction<'_>, caller: &Caller) -> Result<(), DbError> {
-    let statement =
-        tx.prepare_cached("select pg_advisory_xact_lock(hashtextextended($1, 1))").await?;
-    tx.execute(&statement, &[&caller.device_id.to_string()]).await?;
+    let statement = tx
+        .prepare_cached("select pg_advisory_xact_lock(hashtextextended($1, 1))")
+        .await?;
+    tx.execute(&statement, &[&caller.device_id.to_string()])
+        .await?;
     Ok(())
 }

@@ -52,7 +52,9 @@ pub struct Record {
 }
 
 /// The three words of severity, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Nothing to do.
@@ -75,7 +77,10 @@ impl Severity {
 }
 
 fn schema(detail: impl Into<String>) -> Rejection {
-    Rejection { code: "schema", detail: detail.into() }
+    Rejection {
+        code: "schema",
+        detail: detail.into(),
+    }
 }
 
 fn text<'a>(envelope: &'a Value, name: &str) -> Result<Option<&'a str>, Rejection> {
@@ -107,7 +112,10 @@ impl Record {
             return Err(schema("a record must be an object"));
         }
         if envelope.to_string().len() > MAX_RECORD_BYTES {
-            return Err(Rejection { code: "too-large", detail: "a record is at most 64 KiB".into() });
+            return Err(Rejection {
+                code: "too-large",
+                detail: "a record is at most 64 KiB".into(),
+            });
         }
         clean(envelope, 0)?;
         if required(envelope, "specversion")? != "1.0" {
@@ -116,7 +124,10 @@ impl Record {
         let id = uuid(envelope, "id")?.ok_or_else(|| schema("id is missing"))?;
         if required(envelope, "source")?.strip_prefix("urn:sentrycam:edge:") != Some(edge_id) {
             let detail = "source must be urn:sentrycam:edge:<edge_id> of the device that sends it";
-            return Err(Rejection { code: "source", detail: detail.into() });
+            return Err(Rejection {
+                code: "source",
+                detail: detail.into(),
+            });
         }
         let kind = required(envelope, "type")?;
         if !(1..=128).contains(&kind.chars().count()) {
@@ -137,7 +148,9 @@ impl Record {
         if sequence.len() != 20 || !sequence.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(schema("sequence must have 20 digits"));
         }
-        let sequence = sequence.parse::<i64>().map_err(|_| schema("sequence is out of range"))?;
+        let sequence = sequence
+            .parse::<i64>()
+            .map_err(|_| schema("sequence is out of range"))?;
         let epoch = uuid(envelope, "epoch")?.ok_or_else(|| schema("epoch is missing"))?;
         let severity = match text(envelope, "severity")? {
             None | Some("info") => Severity::Info,
@@ -166,7 +179,11 @@ impl Record {
 /// Refuses the zero character and deep nesting. The envelope itself is level 0, `data` level 1.
 fn clean(value: &Value, depth: usize) -> Result<(), Rejection> {
     let clean_text = |text: &str| {
-        if text.contains('\0') { Err(schema("a string has a zero character")) } else { Ok(()) }
+        if text.contains('\0') {
+            Err(schema("a string has a zero character"))
+        } else {
+            Ok(())
+        }
     };
     if depth > MAX_DEPTH && (value.is_object() || value.is_array()) {
         return Err(schema("data is nested more than 16 levels"));

@@ -27,7 +27,11 @@ pub(super) async fn store(
     caller: &Caller,
     records: &[&Record],
 ) -> Result<Vec<Stored>, DbError> {
-    let mut new = if records.is_empty() { HashSet::new() } else { insert(tx, caller, records).await? };
+    let mut new = if records.is_empty() {
+        HashSet::new()
+    } else {
+        insert(tx, caller, records).await?
+    };
     let mut fresh = Vec::with_capacity(new.len());
     let mut stored = Vec::with_capacity(records.len());
     for record in records {
@@ -48,8 +52,12 @@ async fn insert(
     records: &[&Record],
 ) -> Result<HashSet<Uuid>, DbError> {
     // The first of several with one id counts; PostgreSQL takes them in the order of the arrays.
-    let first: HashMap<Uuid, usize> =
-        records.iter().enumerate().rev().map(|(at, record)| (record.id, at)).collect();
+    let first: HashMap<Uuid, usize> = records
+        .iter()
+        .enumerate()
+        .rev()
+        .map(|(at, record)| (record.id, at))
+        .collect();
     let records: Vec<&Record> = records
         .iter()
         .enumerate()

@@ -48,8 +48,10 @@ pub(super) async fn project(
     records: &[&Record],
     ranks: &Ranks,
 ) -> Result<(), DbError> {
-    let alerts: Vec<Alert<'_>> =
-        records.iter().filter_map(|record| raised_by(record, ranks)).collect();
+    let alerts: Vec<Alert<'_>> = records
+        .iter()
+        .filter_map(|record| raised_by(record, ranks))
+        .collect();
     if !alerts.is_empty() {
         insert(tx, caller, &alerts).await?;
     }
@@ -84,15 +86,30 @@ fn raised_by<'a>(record: &'a Record, ranks: &Ranks) -> Option<Alert<'a>> {
     match &record.payload {
         Payload::Camera(camera::Kind::Down, data) => {
             let name = data.name.as_deref().unwrap_or(&data.camera_id);
-            let raised = alert("camera_down", format!("{name} is down"), data.reason.clone());
+            let raised = alert(
+                "camera_down",
+                format!("{name} is down"),
+                data.reason.clone(),
+            );
             let severity = record.severity.max(Severity::Warning);
-            Some(Alert { severity, place: (rank, data.rev), ..raised })
+            Some(Alert {
+                severity,
+                place: (rank, data.rev),
+                ..raised
+            })
         }
         Payload::Motion(_, data) if critical => {
-            let title = data.title.clone().unwrap_or_else(|| "critical motion".to_owned());
+            let title = data
+                .title
+                .clone()
+                .unwrap_or_else(|| "critical motion".to_owned());
             let raised = alert("motion", title, None);
             let event_uid = Some(data.event_id);
-            Some(Alert { source_uid: data.event_id, event_uid, ..raised })
+            Some(Alert {
+                source_uid: data.event_id,
+                event_uid,
+                ..raised
+            })
         }
         Payload::Notice(kind) => {
             let message = record.envelope.get("data").map(ToString::to_string);
@@ -101,11 +118,18 @@ fn raised_by<'a>(record: &'a Record, ranks: &Ranks) -> Option<Alert<'a>> {
                 _ => "the device's database was recovered",
             };
             let raised = alert(kind, title.to_owned(), message);
-            Some(Alert { severity: record.severity.max(Severity::Warning), ..raised })
+            Some(Alert {
+                severity: record.severity.max(Severity::Warning),
+                ..raised
+            })
         }
         _ if critical => {
             let message = record.envelope.get("data").map(ToString::to_string);
-            Some(alert(&alert_type(&record.kind), record.kind.clone(), message))
+            Some(alert(
+                &alert_type(&record.kind),
+                record.kind.clone(),
+                message,
+            ))
         }
         _ => None,
     }
@@ -117,7 +141,11 @@ fn alert_type(kind: &str) -> String {
     let short = short.strip_suffix(".v1").unwrap_or(short);
     let word = |c: char| {
         let c = c.to_ascii_lowercase();
-        if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '_' }
+        if c.is_ascii_lowercase() || c.is_ascii_digit() {
+            c
+        } else {
+            '_'
+        }
     };
     short.chars().map(word).take(64).collect()
 }
@@ -134,13 +162,34 @@ async fn insert(
             &caller.organization_id,
             &caller.device_id,
             &alerts.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>(),
-            &alerts.iter().map(|alert| alert.kind.as_str()).collect::<Vec<_>>(),
-            &alerts.iter().map(|alert| alert.source_uid).collect::<Vec<_>>(),
-            &alerts.iter().map(|alert| alert.event_uid).collect::<Vec<_>>(),
-            &alerts.iter().map(|alert| alert.camera_id).collect::<Vec<_>>(),
-            &alerts.iter().map(|alert| alert.title.as_str()).collect::<Vec<_>>(),
-            &alerts.iter().map(|alert| alert.message.as_deref()).collect::<Vec<_>>(),
-            &alerts.iter().map(|alert| alert.severity.word()).collect::<Vec<_>>(),
+            &alerts
+                .iter()
+                .map(|alert| alert.kind.as_str())
+                .collect::<Vec<_>>(),
+            &alerts
+                .iter()
+                .map(|alert| alert.source_uid)
+                .collect::<Vec<_>>(),
+            &alerts
+                .iter()
+                .map(|alert| alert.event_uid)
+                .collect::<Vec<_>>(),
+            &alerts
+                .iter()
+                .map(|alert| alert.camera_id)
+                .collect::<Vec<_>>(),
+            &alerts
+                .iter()
+                .map(|alert| alert.title.as_str())
+                .collect::<Vec<_>>(),
+            &alerts
+                .iter()
+                .map(|alert| alert.message.as_deref())
+                .collect::<Vec<_>>(),
+            &alerts
+                .iter()
+                .map(|alert| alert.severity.word())
+                .collect::<Vec<_>>(),
             &alerts.iter().map(|alert| alert.at).collect::<Vec<_>>(),
             &alerts.iter().map(|alert| alert.place.0).collect::<Vec<_>>(),
             &alerts.iter().map(|alert| alert.place.1).collect::<Vec<_>>(),

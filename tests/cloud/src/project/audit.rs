@@ -52,7 +52,9 @@ const INSERT: &str = "
 
 /// A string as it is, anything else as JSON.
 fn words(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn at_most(mut text: String, chars: usize) -> String {
@@ -69,7 +71,9 @@ pub(super) async fn project(
     records: &[&Record],
 ) -> Result<(), DbError> {
     for record in records {
-        let Payload::Audit(data) = &record.payload else { continue };
+        let Payload::Audit(data) = &record.payload else {
+            continue;
+        };
         let is_hash = |text: &&String| {
             text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
         };
@@ -122,7 +126,11 @@ pub async fn append(
     entry: &Entry<'_>,
 ) -> Result<(), DbError> {
     let key = organization.to_string();
-    tx.execute("select pg_advisory_xact_lock(hashtextextended($1, 3))", &[&key]).await?;
+    tx.execute(
+        "select pg_advisory_xact_lock(hashtextextended($1, 3))",
+        &[&key],
+    )
+    .await?;
     let last = tx
         .query_opt(
             "select row_hash from audit_logs where organization_id = $1 and row_hash is not null
@@ -132,7 +140,15 @@ pub async fn append(
         .await?;
     let previous: Option<String> = last.map(|row| row.get(0));
     let at = Timestamp::now();
-    let text = json!([previous, key, at, entry.action, entry.entity_type, entry.entity_id, entry.changes]);
+    let text = json!([
+        previous,
+        key,
+        at,
+        entry.action,
+        entry.entity_type,
+        entry.entity_id,
+        entry.changes
+    ]);
     let hash = sha256_hex(text.to_string().as_bytes());
     tx.execute(
         "insert into audit_logs (id, organization_id, actor, action, entity_type, entity_id, changes,

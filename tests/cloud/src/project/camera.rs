@@ -69,7 +69,11 @@ impl Data {
     pub fn check(&self) -> Result<(), String> {
         check_camera_id(&self.camera_id)?;
         check_not_negative("rev", Some(self.rev))?;
-        if self.name.as_deref().is_some_and(|name| name.chars().count() > 255) {
+        if self
+            .name
+            .as_deref()
+            .is_some_and(|name| name.chars().count() > 255)
+        {
             return Err("name is longer than 255 characters".into());
         }
         if self.width.is_some_and(|width| width <= 0) || self.height.is_some_and(|h| h <= 0) {
@@ -120,7 +124,8 @@ pub(super) async fn name_all(
     let new_ids: Vec<Uuid> = camera_ids.iter().map(|_| Uuid::now_v7()).collect();
     let statement = tx.prepare_cached(NAME).await?;
     let (device, organization) = (&caller.device_id, &caller.organization_id);
-    tx.execute(&statement, &[device, organization, &camera_ids, &new_ids]).await?;
+    tx.execute(&statement, &[device, organization, &camera_ids, &new_ids])
+        .await?;
     Ok(())
 }
 
@@ -134,8 +139,13 @@ pub(super) async fn project(
     let mut newest: BTreeMap<&str, (Place, Kind, &Data, Timestamp)> = BTreeMap::new();
     let mut ups: BTreeMap<&str, (Place, Timestamp)> = BTreeMap::new();
     for record in records {
-        let Payload::Camera(kind, data) = &record.payload else { continue };
-        let place = (ranks.get(&record.epoch).copied().unwrap_or_default(), data.rev);
+        let Payload::Camera(kind, data) = &record.payload else {
+            continue;
+        };
+        let place = (
+            ranks.get(&record.epoch).copied().unwrap_or_default(),
+            data.rev,
+        );
         let camera_id = data.camera_id.as_str();
         if newest.get(camera_id).is_none_or(|(best, ..)| place > *best) {
             newest.insert(camera_id, (place, *kind, data, record.time));
@@ -155,14 +165,38 @@ pub(super) async fn project(
         &[
             &caller.device_id,
             &camera_ids,
-            &said.iter().map(|(_, kind, ..)| kind.status()).collect::<Vec<_>>(),
-            &said.iter().map(|(_, _, data, _)| data.reason.as_deref()).collect::<Vec<_>>(),
-            &said.iter().map(|(_, _, data, _)| data.name.as_deref()).collect::<Vec<_>>(),
-            &said.iter().map(|(_, _, data, _)| data.codec.as_deref()).collect::<Vec<_>>(),
-            &said.iter().map(|(_, _, data, _)| data.width).collect::<Vec<_>>(),
-            &said.iter().map(|(_, _, data, _)| data.height).collect::<Vec<_>>(),
-            &said.iter().map(|(_, _, data, _)| data.fps).collect::<Vec<_>>(),
-            &said.iter().map(|(_, _, data, _)| data.source_kind.as_deref()).collect::<Vec<_>>(),
+            &said
+                .iter()
+                .map(|(_, kind, ..)| kind.status())
+                .collect::<Vec<_>>(),
+            &said
+                .iter()
+                .map(|(_, _, data, _)| data.reason.as_deref())
+                .collect::<Vec<_>>(),
+            &said
+                .iter()
+                .map(|(_, _, data, _)| data.name.as_deref())
+                .collect::<Vec<_>>(),
+            &said
+                .iter()
+                .map(|(_, _, data, _)| data.codec.as_deref())
+                .collect::<Vec<_>>(),
+            &said
+                .iter()
+                .map(|(_, _, data, _)| data.width)
+                .collect::<Vec<_>>(),
+            &said
+                .iter()
+                .map(|(_, _, data, _)| data.height)
+                .collect::<Vec<_>>(),
+            &said
+                .iter()
+                .map(|(_, _, data, _)| data.fps)
+                .collect::<Vec<_>>(),
+            &said
+                .iter()
+                .map(|(_, _, data, _)| data.source_kind.as_deref())
+                .collect::<Vec<_>>(),
             &said.iter().map(|(.., at)| *at).collect::<Vec<_>>(),
             &said.iter().map(|(place, ..)| place.0).collect::<Vec<_>>(),
             &said.iter().map(|(place, ..)| place.1).collect::<Vec<_>>(),

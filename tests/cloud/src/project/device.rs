@@ -92,8 +92,9 @@ pub(super) async fn project(
 
 /// Notes that the device spoke, whatever it said.
 pub(super) async fn seen(tx: &Transaction<'_>, caller: &Caller) -> Result<(), DbError> {
-    let statement =
-        tx.prepare_cached("update devices set last_seen_at = now() where id = $1").await?;
+    let statement = tx
+        .prepare_cached("update devices set last_seen_at = now() where id = $1")
+        .await?;
     tx.execute(&statement, &[&caller.device_id]).await?;
     Ok(())
 }

@@ -99,7 +99,10 @@ impl Data {
             }
         }
         let regions = self.regions.iter().flatten();
-        if regions.flat_map(|r| [r.x, r.y, r.w, r.h]).any(|side| !(0.0..=1.0).contains(&side)) {
+        if regions
+            .flat_map(|r| [r.x, r.y, r.w, r.h])
+            .any(|side| !(0.0..=1.0).contains(&side))
+        {
             return Err("a region is not within 0 and 1".into());
         }
         if kind != Kind::Updated && self.started_at.is_none() {
@@ -149,9 +152,20 @@ pub fn row(event: &Event) -> Option<Row> {
     let members = [
         ("score", event.said(|data| data.score).map(Value::from)),
         ("peak_score", peak.map(Value::from)),
-        ("regions", event.said(|data| data.regions.clone()).map(|regions| json!(regions))),
-        ("zones", event.said(|data| data.zones.clone()).map(Value::from)),
-        ("preroll_s", event.said(|data| data.preroll_s).map(Value::from)),
+        (
+            "regions",
+            event
+                .said(|data| data.regions.clone())
+                .map(|regions| json!(regions)),
+        ),
+        (
+            "zones",
+            event.said(|data| data.zones.clone()).map(Value::from),
+        ),
+        (
+            "preroll_s",
+            event.said(|data| data.preroll_s).map(Value::from),
+        ),
     ];
     for (name, value) in members {
         if let Some(value) = value {
@@ -175,7 +189,8 @@ pub fn row(event: &Event) -> Option<Row> {
     })
 }
 
-const LOAD: &str = "select event_uid, parts from events where device_id = $1 and event_uid = any($2)";
+const LOAD: &str =
+    "select event_uid, parts from events where device_id = $1 and event_uid = any($2)";
 
 const SAVE: &str = "
     insert into events (id, organization_id, device_id, event_uid, camera_id, event_type, title,
@@ -217,7 +232,10 @@ pub(super) async fn project(
     for found in tx.query(&load, &[&caller.device_id, &uids]).await? {
         // Written by this module only; an unreadable one is rebuilt from what comes now.
         let parts: Value = found.get(1);
-        events.insert(found.get(0), serde_json::from_value(parts).unwrap_or_default());
+        events.insert(
+            found.get(0),
+            serde_json::from_value(parts).unwrap_or_default(),
+        );
     }
     for record in records {
         if let Payload::Motion(kind, data) = &record.payload {
@@ -234,7 +252,9 @@ pub(super) async fn project(
         .collect();
     macro_rules! column {
         ($field:ident) => {
-            rows.iter().map(|(_, _, row)| row.$field.clone()).collect::<Vec<_>>()
+            rows.iter()
+                .map(|(_, _, row)| row.$field.clone())
+                .collect::<Vec<_>>()
         };
     }
     let new_ids: Vec<Uuid> = rows.iter().map(|_| Uuid::now_v7()).collect();
@@ -292,9 +312,19 @@ mod tests {
             preroll_s: None,
             recording_id: None,
         };
-        let severity = if rev == 2 { Severity::Warning } else { Severity::Info };
-        let part =
-            Part { rev, sequence: rev, epoch: Uuid::nil(), time: at, severity, data };
+        let severity = if rev == 2 {
+            Severity::Warning
+        } else {
+            Severity::Info
+        };
+        let part = Part {
+            rev,
+            sequence: rev,
+            epoch: Uuid::nil(),
+            time: at,
+            severity,
+            data,
+        };
         (kind, part)
     }
 
@@ -353,12 +383,29 @@ mod tests {
     #[test]
     fn data_out_of_range_is_refused_by_name() {
         let base = part(Kind::Started, 1, 0).1.data;
-        let high = Data { score: Some(1.1), ..base.clone() };
-        assert_eq!(high.check(Kind::Started).unwrap_err(), "score is not within 0 and 1");
-        let nameless = Data { camera_id: String::new(), ..base.clone() };
+        let high = Data {
+            score: Some(1.1),
+            ..base.clone()
+        };
+        assert_eq!(
+            high.check(Kind::Started).unwrap_err(),
+            "score is not within 0 and 1"
+        );
+        let nameless = Data {
+            camera_id: String::new(),
+            ..base.clone()
+        };
         assert!(nameless.check(Kind::Started).is_err());
         assert!(base.check(Kind::Ended).unwrap_err().contains("ended_at"));
-        let outside = Data { regions: Some(vec![Region { x: 0.0, y: 0.0, w: 2.0, h: 0.1 }]), ..base };
+        let outside = Data {
+            regions: Some(vec![Region {
+                x: 0.0,
+                y: 0.0,
+                w: 2.0,
+                h: 0.1,
+            }]),
+            ..base
+        };
         assert!(outside.check(Kind::Started).is_err());
     }
 }

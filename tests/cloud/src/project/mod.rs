@@ -58,7 +58,9 @@ impl Payload {
     /// # Errors
     /// What is wrong with it, in words.
     pub fn read(kind: &str, data: &Value) -> Result<Self, String> {
-        let short = kind.strip_prefix("io.sentrycam.").and_then(|kind| kind.strip_suffix(".v1"));
+        let short = kind
+            .strip_prefix("io.sentrycam.")
+            .and_then(|kind| kind.strip_suffix(".v1"));
         Ok(match short {
             Some("motion.started") => Self::motion(event::Kind::Started, data)?,
             Some("motion.updated") => Self::motion(event::Kind::Updated, data)?,
@@ -126,7 +128,11 @@ fn check_camera_id(camera_id: &str) -> Result<(), String> {
 
 /// Refuses numbers below zero and revisions that do not count up.
 fn check_not_negative(name: &str, value: Option<i64>) -> Result<(), String> {
-    if value.is_some_and(|value| value < 0) { Err(format!("{name} < 0")) } else { Ok(()) }
+    if value.is_some_and(|value| value < 0) {
+        Err(format!("{name} < 0"))
+    } else {
+        Ok(())
+    }
 }
 
 /// Where a record stands among its device's: the order of its epoch, then its own number.
@@ -146,8 +152,10 @@ pub async fn project(
 ) -> Result<(), DbError> {
     if !records.is_empty() {
         let ranks = epoch_ranks(tx, caller, records).await?;
-        let cameras: BTreeSet<&str> =
-            records.iter().filter_map(|record| record.payload.camera_id()).collect();
+        let cameras: BTreeSet<&str> = records
+            .iter()
+            .filter_map(|record| record.payload.camera_id())
+            .collect();
         camera::name_all(tx, caller, &cameras.into_iter().collect::<Vec<_>>()).await?;
         camera::project(tx, caller, records, &ranks).await?;
         event::project(tx, caller, records).await?;
@@ -174,7 +182,10 @@ async fn epoch_ranks(
         if ranks.contains_key(&record.epoch) {
             continue;
         }
-        let rank = ranks.values().max().map_or(1, |rank| rank.saturating_add(1));
+        let rank = ranks
+            .values()
+            .max()
+            .map_or(1, |rank| rank.saturating_add(1));
         let insert = tx
             .prepare_cached(
                 "insert into edge_epochs (device_id, organization_id, epoch, rank)
@@ -182,7 +193,8 @@ async fn epoch_ranks(
             )
             .await?;
         let (device, organization) = (&caller.device_id, &caller.organization_id);
-        tx.execute(&insert, &[device, organization, &record.epoch, &rank]).await?;
+        tx.execute(&insert, &[device, organization, &record.epoch, &rank])
+            .await?;
         ranks.insert(record.epoch, rank);
     }
     Ok(ranks)

@@ -32,8 +32,21 @@ pub struct Part<D> {
 impl<D> Part<D> {
     /// The contribution of a record.
     pub fn of(record: &Record, rev: i64, data: D) -> Self {
-        let &Record { sequence, epoch, time, severity, .. } = record;
-        Self { rev, sequence, epoch, time, severity, data }
+        let &Record {
+            sequence,
+            epoch,
+            time,
+            severity,
+            ..
+        } = record;
+        Self {
+            rev,
+            sequence,
+            epoch,
+            time,
+            severity,
+            data,
+        }
     }
 
     fn order(&self) -> (i64, i64, Uuid) {

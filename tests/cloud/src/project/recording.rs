@@ -115,7 +115,10 @@ impl Data {
         if self.sha256.as_deref().is_some_and(|sha256| !is_hex(sha256)) {
             return Err("sha256 must be 64 lower-case hexadecimal digits".into());
         }
-        if !matches!(self.mode.as_deref(), None | Some("motion" | "continuous" | "manual")) {
+        if !matches!(
+            self.mode.as_deref(),
+            None | Some("motion" | "continuous" | "manual")
+        ) {
             return Err("mode must be motion, continuous or manual".into());
         }
         Ok(())
@@ -184,16 +187,24 @@ pub(super) async fn project(
     let mut recordings: HashMap<Uuid, Recording> = HashMap::new();
     for found in tx.query(&load, &[&caller.device_id, &uids]).await? {
         let parts: Value = found.get(1);
-        recordings.insert(found.get(0), serde_json::from_value(parts).unwrap_or_default());
+        recordings.insert(
+            found.get(0),
+            serde_json::from_value(parts).unwrap_or_default(),
+        );
     }
     for record in records {
         if let Payload::Recording(kind, data) = &record.payload {
             let part = Part::of(record, data.rev, (**data).clone());
-            recordings.entry(data.recording_id).or_default().add(*kind, part);
+            recordings
+                .entry(data.recording_id)
+                .or_default()
+                .add(*kind, part);
         }
     }
-    let rows: Vec<(Uuid, &Recording)> =
-        uids.iter().filter_map(|uid| Some((*uid, recordings.get(uid)?))).collect();
+    let rows: Vec<(Uuid, &Recording)> = uids
+        .iter()
+        .filter_map(|uid| Some((*uid, recordings.get(uid)?)))
+        .collect();
     macro_rules! said {
         ($field:ident) => {
             rows.iter()
@@ -203,7 +214,10 @@ pub(super) async fn project(
     }
     let new_ids: Vec<Uuid> = rows.iter().map(|_| Uuid::now_v7()).collect();
     let uids: Vec<Uuid> = rows.iter().map(|(uid, _)| *uid).collect();
-    let statuses: Vec<&str> = rows.iter().map(|(_, recording)| status(recording)).collect();
+    let statuses: Vec<&str> = rows
+        .iter()
+        .map(|(_, recording)| status(recording))
+        .collect();
     let started: Vec<Option<Timestamp>> = rows
         .iter()
         .map(|(_, recording)| {
@@ -211,10 +225,15 @@ pub(super) async fn project(
             recording.said(|data| data.started_at).or_else(earliest)
         })
         .collect();
-    let truncated: Vec<bool> = said!(truncated).into_iter().map(Option::unwrap_or_default).collect();
+    let truncated: Vec<bool> = said!(truncated)
+        .into_iter()
+        .map(Option::unwrap_or_default)
+        .collect();
     let parts: Vec<Value> = rows.iter().map(|(_, recording)| json!(recording)).collect();
-    let revs: Vec<i64> =
-        rows.iter().map(|(_, recording)| recording.newest().map_or(0, |part| part.rev)).collect();
+    let revs: Vec<i64> = rows
+        .iter()
+        .map(|(_, recording)| recording.newest().map_or(0, |part| part.rev))
+        .collect();
     let save = tx.prepare_cached(SAVE).await?;
     tx.execute(
         &save,

@@ -62,8 +62,9 @@ impl CloudBuilder {
             .thread_name("cloud")
             .enable_all()
             .build()?;
-        let database =
-            runtime.spawn(async move { cluster.create_database().await }).await??;
+        let database = runtime
+            .spawn(async move { cluster.create_database().await })
+            .await??;
         let certificate = DevCert::generate()?;
         let directory = TempDir::with_prefix("cloud-")?;
         certificate.write(directory.path())?;
@@ -123,7 +124,10 @@ impl Cloud {
     /// `https://localhost:<port>`; the same after `start_again`.
     pub fn api_base(&self) -> String {
         let authority = self.authority.clone();
-        format!("https://{}", authority.unwrap_or_else(|| format!("localhost:{}", self.listen.port())))
+        format!(
+            "https://{}",
+            authority.unwrap_or_else(|| format!("localhost:{}", self.listen.port()))
+        )
     }
 
     /// Where it listens.
@@ -189,7 +193,9 @@ impl Cloud {
     /// When the database refuses.
     pub async fn create_organization(&self, name: &str) -> Result<Uuid> {
         let (db, name) = (self.owner(), name.to_owned());
-        Ok(self.on_cloud(async move { admin::create_organization(&db, &name).await }).await??)
+        Ok(self
+            .on_cloud(async move { admin::create_organization(&db, &name).await })
+            .await??)
     }
 
     /// Makes a device of the first organization.
@@ -229,7 +235,9 @@ impl Cloud {
     /// When there is no such device.
     pub async fn revoke(&self, edge_id: &str) -> Result<()> {
         let (db, edge_id) = (self.owner(), edge_id.to_owned());
-        Ok(self.on_cloud(async move { admin::revoke(&db, &edge_id).await }).await??)
+        Ok(self
+            .on_cloud(async move { admin::revoke(&db, &edge_id).await })
+            .await??)
     }
 
     /// Gives a device back: signed 410 from now on.
@@ -238,7 +246,9 @@ impl Cloud {
     /// When there is no such device.
     pub async fn unclaim(&self, edge_id: &str) -> Result<()> {
         let (db, edge_id) = (self.owner(), edge_id.to_owned());
-        Ok(self.on_cloud(async move { admin::unclaim(&db, &edge_id).await }).await??)
+        Ok(self
+            .on_cloud(async move { admin::unclaim(&db, &edge_id).await })
+            .await??)
     }
 
     /// Suspends the first organization, or lifts that.
@@ -247,7 +257,9 @@ impl Cloud {
     /// When the database refuses.
     pub async fn suspend(&self, suspended: bool) -> Result<()> {
         let (db, id) = (self.owner(), self.organization);
-        Ok(self.on_cloud(async move { admin::suspend(&db, id, suspended).await }).await??)
+        Ok(self
+            .on_cloud(async move { admin::suspend(&db, id, suspended).await })
+            .await??)
     }
 
     /// Makes a Bearer key of the first organization: `admin`, `moderator`, `user` or `viewer`.

@@ -44,7 +44,11 @@ impl Cluster {
         let postgres = Postgres::at(directory.path())?;
         let guard = Command::new("sh")
             .args(["-c", GUARD, "sh"])
-            .args([postgres.program("pg_ctl"), postgres.data(), directory.path().to_owned()])
+            .args([
+                postgres.program("pg_ctl"),
+                postgres.data(),
+                directory.path().to_owned(),
+            ])
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -88,7 +92,10 @@ impl Cluster {
     pub async fn create_empty_database(&self) -> Result<String> {
         let name = format!("t{}", Uuid::now_v7().simple());
         let db = Db::connect_as_owner(&self.owner_url("postgres"))?;
-        db.client().await?.batch_execute(&format!("create database {name}")).await?;
+        db.client()
+            .await?
+            .batch_execute(&format!("create database {name}"))
+            .await?;
         Ok(name)
     }
 

@@ -56,7 +56,9 @@ impl Answer {
     }
 
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     /// The code of a problem.
@@ -64,21 +66,32 @@ impl Answer {
         assert_eq!(self.header("content-type"), "application/problem+json");
         let problem = self.json();
         assert_eq!(problem["status"], self.status);
-        problem["type"].as_str().unwrap().strip_prefix("urn:sentrycam:problem:").unwrap().to_owned()
+        problem["type"]
+            .as_str()
+            .unwrap()
+            .strip_prefix("urn:sentrycam:problem:")
+            .unwrap()
+            .to_owned()
     }
 
     pub fn statuses(&self) -> Vec<String> {
         assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.body));
         let answer = self.json();
         let results = answer["results"].as_array().unwrap();
-        results.iter().map(|result| result["status"].as_str().unwrap().to_owned()).collect()
+        results
+            .iter()
+            .map(|result| result["status"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     /// Whether the answer is signed for this very request (3.3).
     pub fn is_signed(&self, credentials: &Credentials) -> bool {
-        let Some(params) = self.header("signature-input").strip_prefix("sig1=") else { return false };
+        let Some(params) = self.header("signature-input").strip_prefix("sig1=") else {
+            return false;
+        };
         let digest = digest::digest(&digest::SHA256, &self.body);
-        if self.header("content-digest") != format!("sha-256=:{}:", BASE64_STANDARD.encode(digest)) {
+        if self.header("content-digest") != format!("sha-256=:{}:", BASE64_STANDARD.encode(digest))
+        {
             return false;
         }
         let base = format!(
@@ -93,7 +106,11 @@ impl Answer {
             self.path,
             self.request_signature,
         );
-        let mac = self.header("signature").strip_prefix("sig1=:").unwrap().trim_end_matches(':');
+        let mac = self
+            .header("signature")
+            .strip_prefix("sig1=:")
+            .unwrap()
+            .trim_end_matches(':');
         let key = hmac::Key::new(hmac::HMAC_SHA256, credentials.edge_secret.expose());
         hmac::verify(&key, base.as_bytes(), &BASE64_STANDARD.decode(mac).unwrap()).is_ok()
             && params.contains("tag=\"sentrycam-resp\"")
@@ -106,12 +123,21 @@ impl Device {
     }
 
     pub fn with(cloud: &Cloud, credentials: Credentials) -> Self {
-        Self { credentials, client: client(cloud), epoch: Uuid::now_v7() }
+        Self {
+            credentials,
+            client: client(cloud),
+            epoch: Uuid::now_v7(),
+        }
     }
 
     /// A right request, to be made wrong.
     pub fn request(&self, method: &'static str, target: &str, body: Vec<u8>) -> Wrong {
-        let authority = self.credentials.api_base.strip_prefix("https://").unwrap().to_owned();
+        let authority = self
+            .credentials
+            .api_base
+            .strip_prefix("https://")
+            .unwrap()
+            .to_owned();
         Wrong {
             method,
             target: target.to_owned(),
@@ -134,7 +160,11 @@ impl Device {
     }
 
     pub fn batch(&self, records: &[Value]) -> Wrong {
-        self.request("POST", "/edge/v1/events", serde_json::to_vec(records).unwrap())
+        self.request(
+            "POST",
+            "/edge/v1/events",
+            serde_json::to_vec(records).unwrap(),
+        )
     }
 
     pub async fn send(&self, wrong: Wrong) -> Answer {
@@ -155,7 +185,10 @@ impl Device {
             let digest = digest::digest(&digest::SHA256, &wrong.body);
             format!("sha-256=:{}:", BASE64_STANDARD.encode(digest))
         });
-        let key = wrong.idempotency_key.as_ref().map(|key| format!("\"{key}\""));
+        let key = wrong
+            .idempotency_key
+            .as_ref()
+            .map(|key| format!("\"{key}\""));
         let mut components = vec![
             ("@method", wrong.method.to_owned()),
             ("@authority", wrong.authority.clone()),
@@ -175,7 +208,10 @@ impl Device {
         }
         components.extend(headers.clone());
         components.retain(|(name, _)| Some(*name) != wrong.leave_out);
-        let names: Vec<String> = components.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        let names: Vec<String> = components
+            .iter()
+            .map(|(name, _)| format!("\"{name}\""))
+            .collect();
         let params = format!(
             "({});created={};nonce=\"{}\";alg=\"{}\";keyid=\"{}\";tag=\"{}\"",
             names.join(" "),
@@ -185,10 +221,15 @@ impl Device {
             wrong.keyid,
             wrong.tag
         );
-        let mut base: String =
-            components.iter().map(|(name, value)| format!("\"{name}\": {value}\n")).collect();
+        let mut base: String = components
+            .iter()
+            .map(|(name, value)| format!("\"{name}\": {value}\n"))
+            .collect();
         base.push_str(&format!("\"@signature-params\": {params}"));
-        let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &wrong.secret), base.as_bytes());
+        let mac = hmac::sign(
+            &hmac::Key::new(hmac::HMAC_SHA256, &wrong.secret),
+            base.as_bytes(),
+        );
         let signature = format!(":{}:", BASE64_STANDARD.encode(mac));
 
         let url = format!("{}{}", self.credentials.api_base, wrong.target);
@@ -236,12 +277,18 @@ impl Device {
 pub fn client(cloud: &Cloud) -> reqwest::Client {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(cloud.ca_pem().as_bytes()).unwrap()).unwrap();
+    roots
+        .add(CertificateDer::from_pem_slice(cloud.ca_pem().as_bytes()).unwrap())
+        .unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap()
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .no_proxy()
+        .build()
+        .unwrap()
 }

@@ -16,11 +16,17 @@ async fn setup() -> (Cloud, Device) {
 }
 
 async fn stored(cloud: &Cloud) -> usize {
-    cloud.query("select id from edge_records").await.unwrap().len()
+    cloud
+        .query("select id from edge_records")
+        .await
+        .unwrap()
+        .len()
 }
 
 fn records(device: &Device) -> Vec<Value> {
-    (1..=3).map(|n| device.record("agent.heartbeat", n, json!({}))).collect()
+    (1..=3)
+        .map(|n| device.record("agent.heartbeat", n, json!({})))
+        .collect()
 }
 
 #[tokio::test]
@@ -29,7 +35,10 @@ async fn faults_before_processing_store_nothing() {
     let batch = records(&device);
     let once = |what: What| cloud.faults().set(vec![Rule::times(EVENTS, what, 1)]);
 
-    once(What::Fail { status: 429, retry_after: Some("7".into()) });
+    once(What::Fail {
+        status: 429,
+        retry_after: Some("7".into()),
+    });
     let answer = device.events(&batch).await;
     assert_eq!((answer.status, answer.header("retry-after")), (429, "7"));
     once(What::CutBefore);
@@ -40,12 +49,21 @@ async fn faults_before_processing_store_nothing() {
     let answer = device.events(&batch).await;
     assert!(answer.status == 200 && serde_json::from_slice::<Value>(&answer.body).is_err());
     once(What::Html200);
-    assert_eq!(device.events(&batch).await.header("content-type"), "text/html");
+    assert_eq!(
+        device.events(&batch).await.header("content-type"),
+        "text/html"
+    );
     once(What::Html502);
     assert_eq!(device.events(&batch).await.status, 502);
     once(What::Unsigned410);
     let answer = device.events(&batch).await;
-    assert_eq!((answer.code().as_str(), answer.is_signed(&device.credentials)), ("unclaimed", false));
+    assert_eq!(
+        (
+            answer.code().as_str(),
+            answer.is_signed(&device.credentials)
+        ),
+        ("unclaimed", false)
+    );
     once(What::EmptyResults);
     let answer = device.events(&batch).await;
     assert!(answer.statuses().is_empty() && answer.is_signed(&device.credentials));
@@ -76,12 +94,27 @@ async fn faults_after_the_commit_lose_only_the_answer() {
 #[tokio::test]
 async fn duplicates_and_reordering_are_answers_too() {
     let (cloud, device) = setup().await;
-    let rules = [What::Duplicate, What::Reorder, What::UnsignedAnswer, What::Delay { seconds: 0.01 }];
-    cloud.faults().set(rules.map(|what| Rule::times(EVENTS, what, 1)).into());
-    assert_eq!(device.events(&records(&device)).await.statuses(), ["duplicate"; 3]);
+    let rules = [
+        What::Duplicate,
+        What::Reorder,
+        What::UnsignedAnswer,
+        What::Delay { seconds: 0.01 },
+    ];
+    cloud
+        .faults()
+        .set(rules.map(|what| Rule::times(EVENTS, what, 1)).into());
+    assert_eq!(
+        device.events(&records(&device)).await.statuses(),
+        ["duplicate"; 3]
+    );
     let batch = records(&device);
     let answer = device.events(&batch).await.json();
-    let ids: Vec<&Value> = answer["results"].as_array().unwrap().iter().map(|r| &r["id"]).collect();
+    let ids: Vec<&Value> = answer["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| &r["id"])
+        .collect();
     assert_eq!(ids, [&batch[2]["id"], &batch[1]["id"], &batch[0]["id"]]);
     assert!(!device.events(&[]).await.is_signed(&device.credentials));
     assert!(device.events(&[]).await.is_signed(&device.credentials));
@@ -95,14 +128,23 @@ async fn rules_are_set_over_http() {
     let http = client(&cloud);
     let url = format!("{}/faults", cloud.api_base());
     let rules = r#"[{"path": "/edge/v1/time", "what": "fail", "status": 503, "times": 1}]"#;
-    assert_eq!(http.put(&url).body(rules).send().await.unwrap().status(), 204);
-    assert_eq!(http.put(&url).body("[{}]").send().await.unwrap().status(), 400);
+    assert_eq!(
+        http.put(&url).body(rules).send().await.unwrap().status(),
+        204
+    );
+    assert_eq!(
+        http.put(&url).body("[{}]").send().await.unwrap().status(),
+        400
+    );
     assert_eq!(device.events(&[]).await.status, 200);
     assert_eq!(device.get("/edge/v1/time").await.status, 503);
     assert_eq!(device.get("/edge/v1/time").await.status, 200);
     let shown = http.get(&url).send().await.unwrap().bytes().await.unwrap();
     let shown: Value = serde_json::from_slice(&shown).unwrap();
-    assert_eq!((&shown["rules"][0]["hits"], &shown["requests"]), (&json!(1), &json!(3)));
+    assert_eq!(
+        (&shown["rules"][0]["hits"], &shown["requests"]),
+        (&json!(1), &json!(3))
+    );
     assert_eq!(http.delete(&url).send().await.unwrap().status(), 204);
     assert_eq!(cloud.faults().hits(), Vec::<u64>::new());
 }
@@ -128,11 +170,23 @@ async fn accepted_records_survive_a_crash_of_postgresql() {
     let cluster: &'static Cluster = Box::leak(Box::new(Cluster::start().unwrap()));
     let cloud = Cloud::builder().cluster(cluster).start().await.unwrap();
     let device = Device::new(&cloud, "porch").await;
-    assert_eq!(device.events(&records(&device)).await.statuses(), ["accepted"; 3]);
-    tokio::task::spawn_blocking(|| cluster.crash()).await.unwrap().unwrap();
+    assert_eq!(
+        device.events(&records(&device)).await.statuses(),
+        ["accepted"; 3]
+    );
+    tokio::task::spawn_blocking(|| cluster.crash())
+        .await
+        .unwrap()
+        .unwrap();
     let answer = device.events(&records(&device)).await;
-    assert_eq!((answer.status, answer.code().as_str()), (503, "unavailable"));
-    tokio::task::spawn_blocking(|| cluster.recover()).await.unwrap().unwrap();
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (503, "unavailable")
+    );
+    tokio::task::spawn_blocking(|| cluster.recover())
+        .await
+        .unwrap()
+        .unwrap();
     let mut tries = 0;
     while device.events(&[]).await.status != 200 {
         tries += 1;

@@ -24,7 +24,13 @@ const SCHEMA: &str = "
     ) lines";
 
 async fn schema(db: &Db) -> String {
-    let row = db.client().await.unwrap().query_one(SCHEMA, &[]).await.unwrap();
+    let row = db
+        .client()
+        .await
+        .unwrap()
+        .query_one(SCHEMA, &[])
+        .await
+        .unwrap();
     row.get::<_, Option<String>>(0).unwrap_or_default()
 }
 
@@ -43,8 +49,16 @@ async fn up_down_and_up_again_with_rows_gives_the_same_schema() {
     assert_eq!(migrate::up(&db).await.unwrap(), Vec::<i32>::new());
 
     // One step back keeps what was before it.
-    assert_eq!(migrate::down(&db, migrate::latest() - 1).await.unwrap(), [migrate::latest()]);
-    let kept = db.client().await.unwrap().query_one("select count(*) from edge_records", &[]).await;
+    assert_eq!(
+        migrate::down(&db, migrate::latest() - 1).await.unwrap(),
+        [migrate::latest()]
+    );
+    let kept = db
+        .client()
+        .await
+        .unwrap()
+        .query_one("select count(*) from edge_records", &[])
+        .await;
     assert_eq!(kept.unwrap().get::<_, i64>(0), 2);
     assert_eq!(migrate::up(&db).await.unwrap(), [migrate::latest()]);
     assert_eq!(schema(&db).await, fresh);
@@ -52,8 +66,17 @@ async fn up_down_and_up_again_with_rows_gives_the_same_schema() {
     let all: Vec<i32> = (1..=migrate::latest()).rev().collect();
     assert_eq!(migrate::down(&db, 0).await.unwrap(), all);
     let left = schema(&db).await;
-    assert!(left.lines().all(|line| line.contains("schema_migrations")), "{left}");
-    assert!(migrate::status(&db).await.unwrap().iter().all(|status| status.applied_at.is_none()));
+    assert!(
+        left.lines().all(|line| line.contains("schema_migrations")),
+        "{left}"
+    );
+    assert!(
+        migrate::status(&db)
+            .await
+            .unwrap()
+            .iter()
+            .all(|status| status.applied_at.is_none())
+    );
     assert_eq!(migrate::up(&db).await.unwrap().len(), all.len());
     assert_eq!(schema(&db).await, fresh);
 }
@@ -64,7 +87,10 @@ async fn two_at_once_apply_each_migration_once() {
     let url = cluster.owner_url(&cluster.create_empty_database().await.unwrap());
     let db = Db::connect_as_owner(&url).unwrap();
     let (one, other) = tokio::join!(migrate::up(&db), migrate::up(&db));
-    assert_eq!(one.unwrap().len() + other.unwrap().len(), migrate::latest() as usize);
+    assert_eq!(
+        one.unwrap().len() + other.unwrap().len(),
+        migrate::latest() as usize
+    );
 }
 
 #[tokio::test]
@@ -73,9 +99,18 @@ async fn a_changed_history_stops() {
     let url = cluster.owner_url(&cluster.create_database().await.unwrap());
     let db = Db::connect_as_owner(&url).unwrap();
     let client = db.client().await.unwrap();
-    client.execute("update schema_migrations set checksum = repeat('0', 64) where version = 2", &[]).await.unwrap();
+    client
+        .execute(
+            "update schema_migrations set checksum = repeat('0', 64) where version = 2",
+            &[],
+        )
+        .await
+        .unwrap();
     let stopped = migrate::up(&db).await.unwrap_err();
-    assert!(matches!(stopped, migrate::MigrateError::Changed { version: 2 }), "{stopped}");
+    assert!(
+        matches!(stopped, migrate::MigrateError::Changed { version: 2 }),
+        "{stopped}"
+    );
 }
 
 /// The status words of the schema page, and the invariants, are the database's to keep.
@@ -87,8 +122,16 @@ async fn the_database_checks_words_and_invariants() {
     let id = "019af5d8-7a00-7000-8000-0000000000d1";
     let records = [
         device.record("camera.down", 1, json!({ "camera_id": "cam-1", "rev": 1 })),
-        device.record("motion.started", 2, json!({ "event_id": id, "camera_id": "cam-1", "started_at": start, "rev": 1 })),
-        device.record("recording.opened", 3, json!({ "recording_id": id, "camera_id": "cam-1", "started_at": start, "rev": 1 })),
+        device.record(
+            "motion.started",
+            2,
+            json!({ "event_id": id, "camera_id": "cam-1", "started_at": start, "rev": 1 }),
+        ),
+        device.record(
+            "recording.opened",
+            3,
+            json!({ "recording_id": id, "camera_id": "cam-1", "started_at": start, "rev": 1 }),
+        ),
     ];
     assert_eq!(device.events(&records).await.statuses(), ["accepted"; 3]);
     for sql in [
@@ -112,6 +155,9 @@ async fn the_database_checks_words_and_invariants() {
         "update organizations set status = 'gone'",
     ] {
         let error = cloud.execute(sql).await.unwrap_err();
-        assert!(format!("{error:?}").contains("check constraint"), "{sql}: {error:?}");
+        assert!(
+            format!("{error:?}").contains("check constraint"),
+            "{sql}: {error:?}"
+        );
     }
 }

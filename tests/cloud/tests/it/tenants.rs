@@ -8,8 +8,19 @@ use uuid::Uuid;
 
 /// Every table with a tenant.
 const TABLES: [&str; 13] = [
-    "organizations", "users", "user_roles", "api_keys", "devices", "edge_credentials", "edge_epochs",
-    "edge_records", "idempotency_keys", "cameras", "events", "recordings", "alerts",
+    "organizations",
+    "users",
+    "user_roles",
+    "api_keys",
+    "devices",
+    "edge_credentials",
+    "edge_epochs",
+    "edge_records",
+    "idempotency_keys",
+    "cameras",
+    "events",
+    "recordings",
+    "alerts",
 ];
 
 /// One row in every table, for the first organization.
@@ -46,7 +57,10 @@ async fn visible(app: &Db, organization: Option<Uuid>) -> Vec<(&'static str, i64
     }
     let mut counts = Vec::new();
     for table in TABLES.into_iter().chain(["audit_logs"]) {
-        let row = tx.query_one(&format!("select count(*) from {table}"), &[]).await.unwrap();
+        let row = tx
+            .query_one(&format!("select count(*) from {table}"), &[])
+            .await
+            .unwrap();
         counts.push((table, row.get(0)));
     }
     counts
@@ -59,7 +73,10 @@ async fn a_second_organization_sees_nothing() {
     let second = cloud.create_organization("Second").await.unwrap();
     let app = Db::connect(&cloud.app_url()).await.unwrap();
     for (table, count) in visible(&app, Some(cloud.organization())).await {
-        assert!(count > 0, "{table} is empty, so the test would prove nothing");
+        assert!(
+            count > 0,
+            "{table} is empty, so the test would prove nothing"
+        );
     }
     for (table, count) in visible(&app, None).await {
         assert_eq!(count, 0, "{table} without a tenant");
@@ -77,17 +94,31 @@ async fn a_second_organization_cannot_write_into_the_first() {
     let device = fill(&cloud).await;
     let second = cloud.create_organization("Second").await.unwrap();
     let (first, own) = (cloud.organization(), second);
-    let id = cloud.query("select id from devices").await.unwrap()[0]["id"].as_str().unwrap().to_owned();
+    let id = cloud.query("select id from devices").await.unwrap()[0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let app = Db::connect(&cloud.app_url()).await.unwrap();
     let attempt = async |sql: String| -> Result<u64, String> {
         let mut client = app.client().await.unwrap();
         let tx = client.transaction().await.unwrap();
         db::set_tenant(&tx, second).await.unwrap();
         let result = tx.execute(&sql, &[]).await;
-        result.map_err(|error| error.as_db_error().map_or(String::new(), |e| e.message().to_owned()))
+        result.map_err(|error| {
+            error
+                .as_db_error()
+                .map_or(String::new(), |e| e.message().to_owned())
+        })
     };
     // Rows of the first are not there to be changed.
-    for table in ["devices", "edge_credentials", "cameras", "events", "recordings", "alerts"] {
+    for table in [
+        "devices",
+        "edge_credentials",
+        "cameras",
+        "events",
+        "recordings",
+        "alerts",
+    ] {
         let sql = format!("update {table} set organization_id = '{own}'");
         assert_eq!(attempt(sql).await, Ok(0), "{table}");
     }
@@ -95,16 +126,45 @@ async fn a_second_organization_cannot_write_into_the_first() {
     // New rows for the first are refused by policy.
     let refused = |result: Result<u64, String>, what: &str| {
         let message = result.unwrap_err();
-        assert!(message.contains("row-level security") || message.contains("permission denied"), "{what}: {message}");
+        assert!(
+            message.contains("row-level security") || message.contains("permission denied"),
+            "{what}: {message}"
+        );
     };
     let new = Uuid::now_v7();
     for (what, sql) in [
-        ("device", format!("insert into devices (id, organization_id, edge_id, name) values ('{new}', '{first}', 'e-x', 'x')")),
-        ("camera", format!("insert into cameras (device_id, organization_id, camera_id, id) values ('{id}', '{first}', 'x', '{new}')")),
-        ("record", format!("insert into edge_records (device_id, organization_id, id, type, time, epoch, sequence, severity, record) values ('{id}', '{first}', '{new}', 't', now(), '{new}', 1, 'info', '{{}}')")),
-        ("audit", format!("insert into audit_logs (id, organization_id, action, created_at) values ('{new}', '{first}', 'X', now())")),
-        ("organization", format!("insert into organizations (id, name) values ('{new}', 'x')")),
-        ("rewriting records", "update edge_records set type = 'x'".to_owned()),
+        (
+            "device",
+            format!(
+                "insert into devices (id, organization_id, edge_id, name) values ('{new}', '{first}', 'e-x', 'x')"
+            ),
+        ),
+        (
+            "camera",
+            format!(
+                "insert into cameras (device_id, organization_id, camera_id, id) values ('{id}', '{first}', 'x', '{new}')"
+            ),
+        ),
+        (
+            "record",
+            format!(
+                "insert into edge_records (device_id, organization_id, id, type, time, epoch, sequence, severity, record) values ('{id}', '{first}', '{new}', 't', now(), '{new}', 1, 'info', '{{}}')"
+            ),
+        ),
+        (
+            "audit",
+            format!(
+                "insert into audit_logs (id, organization_id, action, created_at) values ('{new}', '{first}', 'X', now())"
+            ),
+        ),
+        (
+            "organization",
+            format!("insert into organizations (id, name) values ('{new}', 'x')"),
+        ),
+        (
+            "rewriting records",
+            "update edge_records set type = 'x'".to_owned(),
+        ),
         ("rewriting audit", "delete from audit_logs".to_owned()),
         ("schema", "drop table events".to_owned()),
     ] {

@@ -171,7 +171,10 @@ impl Serve {
         let base = server.base();
         println!("listening {base} on {}", server.address);
         if let Some(path) = &self.ready_file {
-            std::fs::write(path, format!("{base}\n")).context("ready file")?;
+            // Renamed into place, so that whoever waits for it never reads half of it.
+            let temporary = path.with_extension("tmp");
+            std::fs::write(&temporary, format!("{base}\n")).context("ready file")?;
+            std::fs::rename(&temporary, path).context("ready file")?;
         }
         tokio::select! {
             _ = terminate.recv() => {}

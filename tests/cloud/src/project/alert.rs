@@ -86,11 +86,13 @@ fn raised_by<'a>(record: &'a Record, ranks: &Ranks) -> Option<Alert<'a>> {
     match &record.payload {
         Payload::Camera(camera::Kind::Down, data) => {
             let name = data.name.as_deref().unwrap_or(&data.camera_id);
-            let raised = alert(
-                "camera_down",
-                format!("{name} is down"),
-                data.reason.clone(),
-            );
+            let told: Vec<&str> = [&data.reason, &data.detail]
+                .into_iter()
+                .flatten()
+                .map(String::as_str)
+                .collect();
+            let message = (!told.is_empty()).then(|| told.join(": "));
+            let raised = alert("camera_down", format!("{name} is down"), message);
             let severity = record.severity.max(Severity::Warning);
             Some(Alert {
                 severity,

@@ -49,13 +49,15 @@ pub struct Data {
     pub name: Option<String>,
     /// Why it is down or degraded.
     pub reason: Option<String>,
+    /// More about the reason.
+    pub detail: Option<String>,
     /// h264, h265, …
     pub codec: Option<String>,
-    /// Pixels.
+    /// Pixels; 0 when it is not known.
     pub width: Option<i32>,
-    /// Pixels.
+    /// Pixels; 0 when it is not known.
     pub height: Option<i32>,
-    /// Frames a second.
+    /// Frames a second; 0 when it is not known.
     pub fps: Option<f64>,
     /// rtsp, v4l2, file.
     pub source_kind: Option<String>,
@@ -76,8 +78,8 @@ impl Data {
         {
             return Err("name is longer than 255 characters".into());
         }
-        if self.width.is_some_and(|width| width <= 0) || self.height.is_some_and(|h| h <= 0) {
-            return Err("width and height must be above 0".into());
+        if self.width.is_some_and(|width| width < 0) || self.height.is_some_and(|h| h < 0) {
+            return Err("width and height must not be below 0".into());
         }
         if self.fps.is_some_and(|fps| fps < 0.0) {
             return Err("fps must not be below 0".into());
@@ -95,8 +97,8 @@ const SAVE: &str = "
     update cameras c set
       status = n.status, reason = n.reason,
       name = coalesce(n.name, c.name), codec = coalesce(n.codec, c.codec),
-      width = coalesce(n.width, c.width), height = coalesce(n.height, c.height),
-      fps = coalesce(n.fps, c.fps), source_kind = coalesce(n.source, c.source_kind),
+      width = coalesce(nullif(n.width, 0), c.width), height = coalesce(nullif(n.height, 0), c.height),
+      fps = coalesce(nullif(n.fps, 0), c.fps), source_kind = coalesce(n.source, c.source_kind),
       last_seen_at = case when n.status = 'offline' then c.last_seen_at else n.at end,
       epoch_rank = n.rank, rev = n.rev, updated_at = now()
     from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::integer[],

@@ -31,6 +31,9 @@ pub enum Kind {
     Ended,
 }
 
+/// How far a side may be outside of the picture: what rounding to 32 bits can do.
+const SLACK: f64 = 1e-3;
+
 /// A rectangle of the picture, 0 to 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Region {
@@ -79,6 +82,9 @@ pub struct Data {
     /// Seconds of video from before the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preroll_s: Option<f64>,
+    /// Why it ended: quiet, max_length, camera_lost, shutdown, crash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The recording that shows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recording_id: Option<Uuid>,
@@ -101,7 +107,7 @@ impl Data {
         let regions = self.regions.iter().flatten();
         if regions
             .flat_map(|r| [r.x, r.y, r.w, r.h])
-            .any(|side| !(0.0..=1.0).contains(&side))
+            .any(|side| !(-SLACK..=1.0 + SLACK).contains(&side))
         {
             return Err("a region is not within 0 and 1".into());
         }
@@ -161,6 +167,10 @@ pub fn row(event: &Event) -> Option<Row> {
         (
             "zones",
             event.said(|data| data.zones.clone()).map(Value::from),
+        ),
+        (
+            "reason",
+            event.said(|data| data.reason.clone()).map(Value::from),
         ),
         (
             "preroll_s",
@@ -310,6 +320,7 @@ mod tests {
             regions: None,
             zones: (kind == Kind::Started).then(|| vec!["door".into()]),
             preroll_s: None,
+            reason: None,
             recording_id: None,
         };
         let severity = if rev == 2 {

@@ -92,6 +92,8 @@ impl Payload {
 
     fn recording(kind: recording::Kind, data: &Value) -> Result<Self, String> {
         let data: Box<recording::Data> = parse(data)?;
+        let lost = kind == recording::Kind::Deleted && data.status.as_deref() == Some("failed");
+        let kind = if lost { recording::Kind::Lost } else { kind };
         data.check(kind)?;
         Ok(Self::Recording(kind, data))
     }

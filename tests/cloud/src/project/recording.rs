@@ -78,15 +78,18 @@ pub struct Data {
     /// h264, h265, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codec: Option<String>,
-    /// Pixels.
+    /// Pixels; 0 when it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub width: Option<i32>,
-    /// Pixels.
+    /// Pixels; 0 when it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub height: Option<i32>,
     /// Why it was deleted or lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// `failed` in `recording.deleted` says that nobody deleted it: it was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
 }
 
 impl Data {
@@ -106,8 +109,8 @@ impl Data {
         if self.started_at.is_none() && matches!(kind, Kind::Opened | Kind::Closed) {
             return Err("started_at is missing".into());
         }
-        if self.width.is_some_and(|width| width <= 0) || self.height.is_some_and(|h| h <= 0) {
-            return Err("width and height must be above 0".into());
+        if self.width.is_some_and(|width| width < 0) || self.height.is_some_and(|h| h < 0) {
+            return Err("width and height must not be below 0".into());
         }
         let is_hex = |text: &str| {
             text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
@@ -150,7 +153,8 @@ const SAVE: &str = "
                             status, started_at, ended_at, duration_ms, size_bytes, sha256, truncated,
                             has_audio, codec, width, height, path_name, error, parts, rev)
     select r.id, $1, $2, r.uid, r.camera, r.event, r.mode, r.status, r.started, r.ended, r.duration,
-           r.size, r.sha256, r.truncated, r.audio, r.codec, r.width, r.height, r.path, r.error,
+           r.size, r.sha256, r.truncated, r.audio, r.codec, nullif(r.width, 0),
+           nullif(r.height, 0), r.path, r.error,
            r.parts, r.rev
     from unnest($3::uuid[], $4::uuid[], $5::text[], $6::uuid[], $7::text[], $8::text[],
                 $9::timestamptz[], $10::timestamptz[], $11::bigint[], $12::bigint[], $13::text[],

@@ -356,3 +356,51 @@ async fn audit_entries_keep_their_chain() {
     assert_eq!(own[0]["previous_hash"], Value::Null);
     assert_eq!(own[1]["previous_hash"], own[0]["row_hash"]);
 }
+
+/// Nulls for what is not known, zeros for what a camera does not say, 32-bit floats.
+#[tokio::test]
+async fn what_is_not_known_is_left_out() {
+    let (cloud, device) = setup().await;
+    let (event, recording) = (Uuid::now_v7(), Uuid::now_v7());
+    let up = json!({ "camera_id": "cam-1", "name": "Door", "source_kind": "rtsp", "codec": "h264",
+        "width": 0, "height": 0, "fps": 0.0, "has_audio": false, "rev": 1 });
+    let down = json!({ "camera_id": "cam-1", "name": "Door", "reason": "unreachable",
+        "detail": "connection refused", "rev": 2 });
+    let started = json!({ "event_id": event, "camera_id": "cam-1", "started_at": START, "title": "Motion",
+        "triggered_by": "motion", "score": 0.3_f32, "peak_score": 1.0_f32, "zones": [], "preroll_s": 4.5,
+        "regions": [{ "x": 0.0, "y": 0.0, "w": 1.000_000_1_f32, "h": 0.1_f32 }], "rev": 1 });
+    let ended = json!({ "event_id": event, "camera_id": "cam-1", "started_at": START, "ended_at": END,
+        "duration_ms": 9500, "peak_score": 1.0, "zones": [], "reason": "quiet", "recording_id": null,
+        "rev": 2 });
+    let opened = json!({ "recording_id": recording, "camera_id": "cam-1", "event_id": null,
+        "started_at": START, "mode": "continuous", "codec": "h264", "width": 0, "height": 0,
+        "has_audio": false, "status": "recording", "rev": 1 });
+    let lost = json!({ "recording_id": recording, "camera_id": "cam-1", "reason": "lost",
+        "status": "failed", "rev": 2 });
+    let records = [
+        device.record("camera.up", 1, up),
+        device.record("camera.down", 2, down),
+        device.record("motion.started", 3, started),
+        device.record("motion.ended", 4, ended),
+        device.record("recording.opened", 5, opened),
+        device.record("recording.deleted", 6, lost),
+    ];
+    assert_eq!(device.events(&records).await.statuses(), ["accepted"; 6]);
+    let camera = cloud.list(Listing::Cameras).await.unwrap().remove(0);
+    assert_eq!(
+        (&camera["width"], &camera["fps"]),
+        (&Value::Null, &Value::Null)
+    );
+    let alert = cloud.list(Listing::Alerts).await.unwrap().remove(0);
+    assert_eq!(alert["message"], "unreachable: connection refused");
+    let event = cloud.list(Listing::Events).await.unwrap().remove(0);
+    assert_eq!(
+        (&event["meta"]["reason"], &event["recording_id"]),
+        (&json!("quiet"), &Value::Null)
+    );
+    let recording = cloud.list(Listing::Recordings).await.unwrap().remove(0);
+    assert_eq!(
+        (&recording["status"], &recording["error"]),
+        (&json!("failed"), &json!("lost"))
+    );
+}

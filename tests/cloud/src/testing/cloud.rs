@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -298,6 +299,24 @@ impl Cloud {
             Ok::<_, DbError>(rows.iter().map(|row| row.get(0)).collect())
         });
         Ok(queried.await??)
+    }
+
+    /// Waits until a condition holds in the database, such as
+    /// `(select count(*) from events where status = 'ended') = 3`.
+    ///
+    /// # Errors
+    /// When it does not hold in time, or the database refuses.
+    pub async fn wait_for(&self, condition: &str, at_most: Duration) -> Result<()> {
+        let sql = format!("select coalesce(({condition}), false) as holds");
+        let until = tokio::time::Instant::now() + at_most;
+        while self.query(&sql).await?.first().map(|row| &row["holds"]) != Some(&Value::Bool(true)) {
+            anyhow::ensure!(
+                tokio::time::Instant::now() < until,
+                "after {at_most:?} still not: {condition}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
     }
 
     /// Runs statements as superuser.

@@ -125,8 +125,8 @@ fn said(output: &Output) -> String {
 /// Everything by hand: certificate, organization, device, server, SIGTERM.
 #[tokio::test]
 async fn the_program_serves_and_administers() {
-    let cluster = Cloud::start().await.unwrap();
-    let (owner, app) = (cluster.owner_url(), cluster.app_url());
+    let cloud = Cloud::start().await.unwrap();
+    let (owner, app) = (cloud.owner_url(), cloud.app_url());
     let key = BASE64_STANDARD.encode([3; 32]);
     let directory = tempfile::TempDir::new().unwrap();
     let path = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
@@ -158,7 +158,9 @@ async fn the_program_serves_and_administers() {
             &path("tls/key.pem"),
         ])
         .env("SENTRYCAM_CLOUD_KEY", &key)
+        .env("RUST_LOG", "trace")
         .stdout(Stdio::piped())
+        .stderr(std::fs::File::create(path("log")).unwrap())
         .spawn()
         .unwrap();
     let mut line = String::new();
@@ -213,6 +215,22 @@ async fn the_program_serves_and_administers() {
         32
     );
 
+    let text = |name: &str| file[name].as_str().unwrap().to_owned();
+    let secret = BASE64_STANDARD.decode(text("edge_secret")).unwrap();
+    let ca = std::fs::read_to_string(path("tls/ca.pem")).unwrap();
+    let credentials = sentrycam_cloud::credentials::Credentials {
+        edge_id: text("edge_id"),
+        edge_key: text("edge_key"),
+        edge_secret: sentrycam_cloud::secret::Secret::new(secret.try_into().unwrap()),
+        api_base: base.clone(),
+        tenant_id: cloud.organization(),
+        tenant_name: "Acme".into(),
+        device_name: "porch".into(),
+    };
+    let device = Device::trusting(&ca, credentials);
+    let heartbeat = device.record("agent.heartbeat", 1, json!({}));
+    assert_eq!(device.events(&[heartbeat]).await.statuses(), ["accepted"]);
+
     let devices: Value =
         serde_json::from_str(&admin(&["devices", "--json", "--edge-id", &edge_id])).unwrap();
     assert_eq!(devices[0]["name"], "porch");
@@ -247,4 +265,23 @@ async fn the_program_serves_and_administers() {
         .unwrap();
     assert!(kill.success());
     assert!(server.wait().unwrap().success());
+
+    // The secret is in the device's file and nowhere else in clear.
+    let secret = file["edge_secret"].as_str().unwrap();
+    let bytes = BASE64_STANDARD.decode(secret).unwrap();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut written = std::fs::read_to_string(path("log")).unwrap();
+    for table in ["devices", "edge_credentials", "audit_logs", "api_keys"] {
+        written.push_str(&format!(
+            "{:?}",
+            cloud
+                .query(&format!("select * from {table}"))
+                .await
+                .unwrap()
+        ));
+    }
+    assert!(written.contains(&edge_id) && written.contains("secret_wrapped"));
+    for canary in [secret, &hex, &key] {
+        assert!(!written.contains(canary), "a secret was written");
+    }
 }

@@ -123,9 +123,14 @@ impl Device {
     }
 
     pub fn with(cloud: &Cloud, credentials: Credentials) -> Self {
+        Self::trusting(cloud.ca_pem(), credentials)
+    }
+
+    pub fn trusting(ca_pem: &str, credentials: Credentials) -> Self {
+        let client = client_trusting(ca_pem);
         Self {
             credentials,
-            client: client(cloud),
+            client,
             epoch: Uuid::now_v7(),
         }
     }
@@ -275,10 +280,14 @@ impl Device {
 
 /// An HTTPS client that trusts this cloud only.
 pub fn client(cloud: &Cloud) -> reqwest::Client {
+    client_trusting(cloud.ca_pem())
+}
+
+fn client_trusting(ca_pem: &str) -> reqwest::Client {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
     let mut roots = rustls::RootCertStore::empty();
     roots
-        .add(CertificateDer::from_pem_slice(cloud.ca_pem().as_bytes()).unwrap())
+        .add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap())
         .unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)

@@ -120,6 +120,15 @@ async fn duplicates_and_reordering_are_answers_too() {
     assert!(device.events(&[]).await.is_signed(&device.credentials));
     assert_eq!(stored(&cloud).await, 6);
     assert_eq!(cloud.faults().count(EVENTS), 4);
+    let second = Duration::from_secs(1);
+    cloud
+        .wait_for("(select count(*) from edge_records) = 6", second)
+        .await
+        .unwrap();
+    let never = cloud
+        .wait_for("(select count(*) from edge_records) = 7", second / 10)
+        .await;
+    assert!(never.unwrap_err().to_string().contains("= 7"));
 }
 
 #[tokio::test]

@@ -19,6 +19,9 @@ const OPTIONS: &str = "-c synchronous_commit=on -c statement_timeout=15000 -c lo
 /// Connections of one server; one batch uses one.
 const MAX_CONNECTIONS: usize = 16;
 
+/// How long a request waits for one of them before it answers 503.
+const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Why the database did not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
@@ -102,7 +105,11 @@ impl Db {
             },
         );
         Ok(Self {
-            pool: Pool::builder(manager).max_size(MAX_CONNECTIONS).build()?,
+            pool: Pool::builder(manager)
+                .max_size(MAX_CONNECTIONS)
+                .runtime(deadpool_postgres::Runtime::Tokio1)
+                .wait_timeout(Some(MAX_WAIT))
+                .build()?,
         })
     }
 

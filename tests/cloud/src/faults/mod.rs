@@ -21,7 +21,7 @@ use axum::routing::put;
 use serde_json::json;
 
 use crate::http::App;
-use crate::problem::Problem;
+use crate::problem::{self, Problem};
 use cut::Cut;
 pub use rule::{Rule, What};
 
@@ -239,15 +239,16 @@ async fn act(what: &What, request: Request, next: Next, cut: &Cut) -> Response {
     match what {
         What::Fail {
             status,
+            code,
             retry_after,
         } => {
+            let code = code.as_deref().unwrap_or(rule::usual_code(*status));
             let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            let problem = Problem::new(status, "injected", "a fault was asked for");
-            match retry_after {
-                Some(after) => problem.with_header(header::RETRY_AFTER, after.clone()),
-                None => problem,
+            let mut response = problem::response(status, code, "a fault was asked for");
+            if let Some(after) = retry_after.as_deref().and_then(|after| after.parse().ok()) {
+                response.headers_mut().insert(header::RETRY_AFTER, after);
             }
-            .into_response()
+            response
         }
         What::Hang { seconds } => {
             tokio::time::sleep(Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0))).await;

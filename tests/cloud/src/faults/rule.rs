@@ -10,6 +10,9 @@ pub enum What {
     Fail {
         /// The status.
         status: u16,
+        /// The problem's code; without it, the usual one of the status.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<String>,
         /// Value of `Retry-After`: seconds or an HTTP date.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_after: Option<String>,
@@ -58,6 +61,36 @@ pub enum What {
     /// 502 with a page of HTML, as a proxy does; nothing is processed.
     #[serde(rename = "html_502")]
     Html502,
+}
+
+impl What {
+    /// `Fail` with a status and its usual code.
+    pub fn fail(status: u16) -> Self {
+        Self::Fail {
+            status,
+            code: None,
+            retry_after: None,
+        }
+    }
+}
+
+/// The code that the protocol's table has for a status.
+pub(super) fn usual_code(status: u16) -> &'static str {
+    match status {
+        400 => "malformed",
+        401 => "unknown-key",
+        403 => "suspended",
+        404 => "not-found",
+        409 => "in-progress",
+        410 => "unclaimed",
+        413 => "too-large",
+        415 => "encoding",
+        422 => "idempotency-mismatch",
+        426 => "agent-too-old",
+        429 => "too-many-requests",
+        502..=504 => "unavailable",
+        _ => "internal",
+    }
 }
 
 /// A rule.

@@ -26,7 +26,7 @@ pub fn decode(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Problem> {
     let too_large = || Problem::too_large("a batch is at most 512 KiB before compression");
     let decoded = match (codings.next().map(|value| value.as_bytes()), codings.next()) {
         (None, _) => body,
-        (Some(b"gzip"), None) => {
+        (Some(coding), None) if coding.eq_ignore_ascii_case(b"gzip") => {
             let mut plain = Vec::new();
             // One byte more than allowed tells "full" from "too large".
             flate2::read::GzDecoder::new(&body[..])

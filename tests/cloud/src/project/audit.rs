@@ -133,8 +133,10 @@ pub async fn append(
     .await?;
     let last = tx
         .query_opt(
-            "select row_hash from audit_logs where organization_id = $1 and row_hash is not null
-             order by id desc limit 1",
+            "select row_hash from audit_logs a
+             where organization_id = $1 and row_hash is not null and not exists (
+               select from audit_logs b where b.organization_id = $1 and b.row_hash is not null
+                 and b.previous_hash = a.row_hash)",
             &[&organization],
         )
         .await?;

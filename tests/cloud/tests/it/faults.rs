@@ -37,10 +37,20 @@ async fn faults_before_processing_store_nothing() {
 
     once(What::Fail {
         status: 429,
+        code: None,
         retry_after: Some("7".into()),
     });
     let answer = device.events(&batch).await;
     assert_eq!((answer.status, answer.header("retry-after")), (429, "7"));
+    assert_eq!(answer.code(), "too-many-requests");
+    once(What::fail(426));
+    assert_eq!(device.events(&batch).await.code(), "agent-too-old");
+    once(What::Fail {
+        status: 401,
+        code: Some("clock-skew".into()),
+        retry_after: None,
+    });
+    assert_eq!(device.events(&batch).await.code(), "clock-skew");
     once(What::CutBefore);
     assert!(device.try_send(device.batch(&batch)).await.is_err());
     once(What::Hang { seconds: 0.05 });

@@ -1,0 +1,1 @@
+drop table edge_epochs, edge_nonces, edge_credentials, devices;

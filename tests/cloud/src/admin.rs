@@ -1,0 +1,375 @@
+//! What an operator does: organizations, devices, keys, and looking at what came in.
+//!
+//! The functions work with any role: a superuser sees everything, the server's role sees the
+//! organization it has named. Each change appends to the organization's audit chain, without secrets.
+
+use deadpool_postgres::Transaction;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::credentials::{Credentials, new_edge_id, new_edge_key};
+use crate::db::{self, Db, DbError};
+use crate::project::audit::{self, Entry};
+use crate::secret::{Secret, SecretError, WrappingKey, random_base64url, sha256_hex};
+
+/// Why an operator's wish was not fulfilled.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The database refused.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// A secret could not be made.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// There is no such thing.
+    #[error("there is no {0} of that name")]
+    Unknown(&'static str),
+    /// Several have this name.
+    #[error("several {0}s have that name; use the id")]
+    Ambiguous(&'static str),
+}
+
+impl From<tokio_postgres::Error> for AdminError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Db(error.into())
+    }
+}
+
+/// Makes an organization.
+///
+/// # Errors
+/// When the database refuses, for example an empty name.
+pub async fn create_organization(db: &Db, name: &str) -> Result<Uuid, AdminError> {
+    let mut client = db.client().await?;
+    let tx = client.transaction().await?;
+    let id = Uuid::now_v7();
+    db::set_tenant(&tx, id).await?;
+    tx.execute(
+        "insert into organizations (id, name) values ($1, $2)",
+        &[&id, &name],
+    )
+    .await?;
+    record(
+        &tx,
+        id,
+        "CREATE",
+        "organization",
+        &id.to_string(),
+        json!({ "after": { "name": name } }),
+    )
+    .await?;
+    tx.commit().await?;
+    Ok(id)
+}
+
+/// Finds an organization by id or by name.
+///
+/// # Errors
+/// `Unknown`, or `Ambiguous` for a name that several have.
+pub async fn find_organization(db: &Db, id_or_name: &str) -> Result<Uuid, AdminError> {
+    let client = db.client().await?;
+    let rows = client
+        .query(
+            "select id from organizations where (id::text = $1 or name = $1) and deleted_at is null",
+            &[&id_or_name],
+        )
+        .await?;
+    match rows.as_slice() {
+        [row] => Ok(row.get(0)),
+        [] => Err(AdminError::Unknown("organization")),
+        _ => Err(AdminError::Ambiguous("organization")),
+    }
+}
+
+/// Makes a claimed device with its first key; what it returns is the only copy of the secret in clear.
+///
+/// # Errors
+/// When the database refuses or there are no random bytes.
+pub async fn create_device(
+    db: &Db,
+    wrapping: &WrappingKey,
+    organization: Uuid,
+    name: &str,
+    api_base: &str,
+) -> Result<Credentials, AdminError> {
+    let (edge_id, edge_key, edge_secret) = (new_edge_id(), new_edge_key()?, Secret::random()?);
+    let wrapped = wrapping.wrap(&edge_id, &edge_secret)?;
+    let mut client = db.client().await?;
+    let tx = client.transaction().await?;
+    db::set_tenant(&tx, organization).await?;
+    let tenant_name = tx
+        .query_opt(
+            "select name from organizations where id = $1",
+            &[&organization],
+        )
+        .await?
+        .ok_or(AdminError::Unknown("organization"))?
+        .get(0);
+    let device = Uuid::now_v7();
+    tx.execute(
+        "insert into devices (id, organization_id, edge_id, name, claimed_at) values ($1, $2, $3, $4, now())",
+        &[&device, &organization, &edge_id, &name],
+    )
+    .await?;
+    tx.execute(
+        "insert into edge_credentials (id, organization_id, device_id, edge_key, secret_wrapped)
+         values ($1, $2, $3, $4, $5)",
+        &[&Uuid::now_v7(), &organization, &device, &edge_key, &wrapped],
+    )
+    .await?;
+    let after = json!({ "after": { "name": name, "edge_key": edge_key, "edge_secret": "***" } });
+    record(&tx, organization, "CREATE", "device", &edge_id, after).await?;
+    tx.commit().await?;
+    Ok(Credentials {
+        edge_id,
+        edge_key,
+        edge_secret,
+        api_base: api_base.trim_end_matches('/').to_owned(),
+        tenant_id: organization,
+        tenant_name,
+        device_name: name.to_owned(),
+    })
+}
+
+/// Revokes every key of a device: from now on it is unknown (401 `unknown-key`).
+///
+/// # Errors
+/// `Unknown` when there is no such device.
+pub async fn revoke(db: &Db, edge_id: &str) -> Result<(), AdminError> {
+    let sql =
+        "update edge_credentials c set state = 'revoked', retired_at = coalesce(retired_at, now())
+               from devices d where d.id = c.device_id and d.edge_id = $1
+               returning d.organization_id";
+    change(db, sql, edge_id, "REVOKE", "device").await
+}
+
+/// Gives a device back: its next request gets a signed 410 `unclaimed`.
+///
+/// # Errors
+/// `Unknown` when there is no such device.
+pub async fn unclaim(db: &Db, edge_id: &str) -> Result<(), AdminError> {
+    let sql = "update devices set status = 'unclaimed', unclaimed_at = now(), updated_at = now()
+               where edge_id = $1 returning organization_id";
+    change(db, sql, edge_id, "UNCLAIM", "device").await
+}
+
+/// Suspends an organization (403 `suspended` for its devices), or lifts that.
+///
+/// # Errors
+/// `Unknown` when there is no such organization.
+pub async fn suspend(db: &Db, organization: Uuid, suspended: bool) -> Result<(), AdminError> {
+    let (status, action) = if suspended {
+        ("suspended", "SUSPEND")
+    } else {
+        ("active", "RESUME")
+    };
+    let sql = format!(
+        "update organizations set status = '{status}', updated_at = now() where id::text = $1 returning id"
+    );
+    change(db, &sql, &organization.to_string(), action, "organization").await
+}
+
+async fn change(
+    db: &Db,
+    sql: &str,
+    entity_id: &str,
+    action: &str,
+    entity_type: &'static str,
+) -> Result<(), AdminError> {
+    let mut client = db.client().await?;
+    let tx = client.transaction().await?;
+    let rows = tx.query(sql, &[&entity_id]).await?;
+    let organization: Uuid = rows.first().ok_or(AdminError::Unknown(entity_type))?.get(0);
+    record(&tx, organization, action, entity_type, entity_id, json!({})).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Makes a Bearer key of the admin API; what it returns is the only copy.
+///
+/// # Errors
+/// `Unknown` for a role that does not exist.
+pub async fn create_api_key(
+    db: &Db,
+    organization: Uuid,
+    name: &str,
+    role: &str,
+) -> Result<String, AdminError> {
+    let key = format!(
+        "ca_{}_{}",
+        random_base64url::<6>()?,
+        random_base64url::<32>()?
+    );
+    let mut client = db.client().await?;
+    let tx = client.transaction().await?;
+    db::set_tenant(&tx, organization).await?;
+    let id = Uuid::now_v7();
+    let made = tx
+        .execute(
+            "insert into api_keys (id, organization_id, name, key_hash, role_id)
+             select $1, $2, $3, $4, r.id from roles r where r.name = $5",
+            &[
+                &id,
+                &organization,
+                &name,
+                &sha256_hex(key.as_bytes()),
+                &role,
+            ],
+        )
+        .await?;
+    if made == 0 {
+        return Err(AdminError::Unknown("role"));
+    }
+    let after = json!({ "after": { "name": name, "role": role, "key": "***" } });
+    record(
+        &tx,
+        organization,
+        "CREATE",
+        "api_key",
+        &id.to_string(),
+        after,
+    )
+    .await?;
+    tx.commit().await?;
+    Ok(key)
+}
+
+async fn record(
+    tx: &Transaction<'_>,
+    organization: Uuid,
+    action: &str,
+    entity_type: &str,
+    entity_id: &str,
+    changes: Value,
+) -> Result<(), DbError> {
+    audit::append(
+        tx,
+        organization,
+        &Entry {
+            action,
+            entity_type,
+            entity_id,
+            changes,
+        },
+    )
+    .await
+}
+
+/// What can be listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    /// `devices`
+    Devices,
+    /// `cameras`
+    Cameras,
+    /// `events`
+    Events,
+    /// `recordings`
+    Recordings,
+    /// `alerts`
+    Alerts,
+    /// `edge_records`
+    Records,
+    /// `audit_logs`
+    Audit,
+}
+
+impl Listing {
+    const ALL: [Self; 7] = [
+        Self::Devices,
+        Self::Cameras,
+        Self::Events,
+        Self::Recordings,
+        Self::Alerts,
+        Self::Records,
+        Self::Audit,
+    ];
+
+    /// The word in paths and commands.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Devices => "devices",
+            Self::Cameras => "cameras",
+            Self::Events => "events",
+            Self::Recordings => "recordings",
+            Self::Alerts => "alerts",
+            Self::Records => "records",
+            Self::Audit => "audit",
+        }
+    }
+
+    /// The listing of this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|listing| listing.word() == word)
+    }
+
+    /// Columns, joins and order; every list can be cut to a device by `d.edge_id`.
+    fn sql(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Devices => (
+                "d.id, d.edge_id, d.name, d.role, d.status, d.platform, d.app_version, d.hostname,
+                 host(d.ip_address) as ip_address, d.last_seen_at, d.claimed_at, d.unclaimed_at, d.health",
+                "devices d",
+                "d.created_at desc",
+            ),
+            Self::Cameras => (
+                "d.edge_id, t.camera_id, t.id, t.name, t.status, t.reason, t.codec, t.width, t.height,
+                 t.fps, t.source_kind, t.rev, t.last_seen_at",
+                "cameras t join devices d on d.id = t.device_id",
+                "d.edge_id, t.camera_id",
+            ),
+            Self::Events => (
+                "t.event_uid, d.edge_id, t.camera_id, t.event_type, t.title, t.triggered_by, t.severity,
+                 t.status, t.occurred_at, t.ended_at, t.duration_ms, t.recording_id, t.meta, t.rev,
+                 t.epoch, t.sequence, t.acknowledged_at, t.resolved_at",
+                "events t join devices d on d.id = t.device_id",
+                "t.occurred_at desc, t.event_uid",
+            ),
+            Self::Recordings => (
+                "t.recording_uid, d.edge_id, t.camera_id, t.event_uid, t.mode, t.status, t.started_at,
+                 t.ended_at, t.duration_ms, t.size_bytes, t.sha256, t.truncated, t.has_audio, t.codec,
+                 t.width, t.height, t.path_name, t.error, t.rev",
+                "recordings t join devices d on d.id = t.device_id",
+                "t.started_at desc, t.recording_uid",
+            ),
+            Self::Alerts => (
+                "t.id, d.edge_id, t.alert_type, t.camera_id, t.event_uid, t.title, t.message, t.severity,
+                 t.status, t.triggered_at, t.acknowledged_at, t.resolved_at",
+                "alerts t join devices d on d.id = t.device_id",
+                "t.triggered_at desc, t.id",
+            ),
+            Self::Records => (
+                "t.id, d.edge_id, t.type, t.subject, t.time, t.timequality, t.severity, t.epoch,
+                 t.sequence, t.boot_id, t.received_at, t.record",
+                "edge_records t join devices d on d.id = t.device_id",
+                "t.received_at desc, t.epoch, t.sequence desc",
+            ),
+            Self::Audit => (
+                "t.id, d.edge_id, t.actor, t.action, t.entity_type, t.entity_id, t.changes,
+                 t.previous_hash, t.row_hash, t.created_at",
+                "audit_logs t left join devices d on d.id = t.actor_device_id",
+                "t.id desc",
+            ),
+        }
+    }
+}
+
+/// Lists rows as JSON objects, newest first, of one device if it is named.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn list(
+    tx: &Transaction<'_>,
+    listing: Listing,
+    edge_id: Option<&str>,
+    limit: i64,
+) -> Result<Vec<Value>, DbError> {
+    let (columns, tables, order) = listing.sql();
+    let sql = format!(
+        "select to_jsonb(l) from (select {columns} from {tables}
+         where $1::text is null or d.edge_id = $1 order by {order} limit $2) l"
+    );
+    let statement = tx.prepare_cached(&sql).await?;
+    let rows = tx.query(&statement, &[&edge_id, &limit]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}

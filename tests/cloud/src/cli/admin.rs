@@ -1,0 +1,182 @@
+//! `sentrycam-cloud admin …`
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::table;
+use crate::admin::{self, Listing};
+use crate::db::Db;
+use crate::secret::WrappingKey;
+
+/// The operator's commands.
+#[derive(Debug, Args)]
+pub struct Admin {
+    /// Connection string, such as "host=/run/postgresql user=postgres dbname=sentrycam".
+    #[arg(long, global = true, env = "SENTRYCAM_CLOUD_DATABASE")]
+    database: Option<String>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make an organization and print its id.
+    CreateOrganization {
+        /// Its name.
+        #[arg(long)]
+        name: String,
+    },
+    /// Make a device and write its credentials file (0600).
+    CreateDevice {
+        /// Id or name of its organization.
+        #[arg(long)]
+        organization: String,
+        /// The device's name.
+        #[arg(long)]
+        name: String,
+        /// Where the device finds this cloud: https://host:port.
+        #[arg(long)]
+        api_base: String,
+        /// The file to write.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Revoke a device's keys: it is unknown from now on.
+    Revoke {
+        /// The device.
+        edge_id: String,
+    },
+    /// Give a device back: its next request gets a signed 410.
+    Unclaim {
+        /// The device.
+        edge_id: String,
+    },
+    /// Suspend an organization: its devices get 403 and wait.
+    Suspend {
+        /// Id or name.
+        #[arg(long)]
+        organization: String,
+        /// Lift the suspension.
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Make a Bearer key of the admin API and print it, once.
+    CreateApiKey {
+        /// Id or name of its organization.
+        #[arg(long)]
+        organization: String,
+        /// What it is for.
+        #[arg(long)]
+        name: String,
+        /// admin, moderator, user or viewer.
+        #[arg(long, default_value = "viewer")]
+        role: String,
+    },
+    /// List devices.
+    Devices(List),
+    /// List cameras.
+    Cameras(List),
+    /// List events.
+    Events(List),
+    /// List recordings.
+    Recordings(List),
+    /// List alerts.
+    Alerts(List),
+    /// List records as they were sent.
+    Records(List),
+    /// List audit entries.
+    Audit(List),
+}
+
+#[derive(Debug, Args)]
+struct List {
+    /// Only this device.
+    #[arg(long)]
+    edge_id: Option<String>,
+    /// At most so many.
+    #[arg(long, default_value_t = 100)]
+    limit: i64,
+}
+
+impl Admin {
+    /// Does what was asked for.
+    pub async fn run(self) -> Result<()> {
+        let database = self
+            .database
+            .context("--database or SENTRYCAM_CLOUD_DATABASE is needed")?;
+        let db = Db::connect_as_owner(&database)?;
+        let (listing, list) = match self.command {
+            Command::CreateOrganization { name } => {
+                let id = admin::create_organization(&db, &name).await?;
+                say(
+                    self.json,
+                    json!({ "id": id, "name": name }),
+                    &id.to_string(),
+                );
+                return Ok(());
+            }
+            Command::CreateDevice {
+                organization,
+                name,
+                api_base,
+                out,
+            } => {
+                let organization = admin::find_organization(&db, &organization).await?;
+                let key = WrappingKey::from_env()?;
+                let made = admin::create_device(&db, &key, organization, &name, &api_base).await?;
+                made.write(&out)
+                    .with_context(|| format!("cannot write {}", out.display()))?;
+                let public =
+                    json!({ "edge_id": made.edge_id, "edge_key": made.edge_key, "file": out });
+                say(self.json, public, &made.edge_id);
+                return Ok(());
+            }
+            Command::Revoke { edge_id } => return Ok(admin::revoke(&db, &edge_id).await?),
+            Command::Unclaim { edge_id } => return Ok(admin::unclaim(&db, &edge_id).await?),
+            Command::Suspend { organization, undo } => {
+                let organization = admin::find_organization(&db, &organization).await?;
+                return Ok(admin::suspend(&db, organization, !undo).await?);
+            }
+            Command::CreateApiKey {
+                organization,
+                name,
+                role,
+            } => {
+                let organization = admin::find_organization(&db, &organization).await?;
+                let key = admin::create_api_key(&db, organization, &name, &role).await?;
+                say(self.json, json!({ "key": key }), &key);
+                return Ok(());
+            }
+            Command::Devices(list) => (Listing::Devices, list),
+            Command::Cameras(list) => (Listing::Cameras, list),
+            Command::Events(list) => (Listing::Events, list),
+            Command::Recordings(list) => (Listing::Recordings, list),
+            Command::Alerts(list) => (Listing::Alerts, list),
+            Command::Records(list) => (Listing::Records, list),
+            Command::Audit(list) => (Listing::Audit, list),
+        };
+        let mut client = db.client().await?;
+        let tx = client.transaction().await?;
+        let rows = admin::list(&tx, listing, list.edge_id.as_deref(), list.limit).await?;
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&rows)?);
+        } else {
+            println!("{}", table::of(listing, &rows));
+        }
+        Ok(())
+    }
+}
+
+fn say(as_json: bool, value: serde_json::Value, text: &str) {
+    if as_json {
+        println!("{value}")
+    } else {
+        println!("{text}")
+    }
+}

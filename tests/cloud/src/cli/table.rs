@@ -1,0 +1,86 @@
+//! Listings as tables: the columns that fit a terminal; `--json` has them all.
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::Value;
+
+use crate::admin::Listing;
+
+/// The columns shown.
+fn columns(listing: Listing) -> &'static [&'static str] {
+    match listing {
+        Listing::Devices => &[
+            "edge_id",
+            "name",
+            "status",
+            "app_version",
+            "platform",
+            "last_seen_at",
+        ],
+        Listing::Cameras => &[
+            "edge_id",
+            "camera_id",
+            "name",
+            "status",
+            "reason",
+            "last_seen_at",
+        ],
+        Listing::Events => &[
+            "occurred_at",
+            "camera_id",
+            "event_type",
+            "severity",
+            "status",
+            "duration_ms",
+            "event_uid",
+        ],
+        Listing::Recordings => &[
+            "started_at",
+            "camera_id",
+            "status",
+            "duration_ms",
+            "size_bytes",
+            "recording_uid",
+        ],
+        Listing::Alerts => &[
+            "triggered_at",
+            "alert_type",
+            "camera_id",
+            "severity",
+            "status",
+            "title",
+        ],
+        Listing::Records => &[
+            "received_at",
+            "edge_id",
+            "type",
+            "subject",
+            "sequence",
+            "id",
+        ],
+        Listing::Audit => &["created_at", "actor", "action", "entity_type", "entity_id"],
+    }
+}
+
+/// The table of these rows.
+pub fn of(listing: Listing, rows: &[Value]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(columns(listing));
+    for row in rows {
+        table.add_row(columns(listing).iter().map(|column| cell(&row[*column])));
+    }
+    table
+}
+
+/// Text without control characters: what devices send is shown on a terminal.
+fn cell(value: &Value) -> String {
+    let text = match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}

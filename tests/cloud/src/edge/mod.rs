@@ -1,0 +1,160 @@
+//! The device API under `/edge/v1`: events, time, commands, twin.
+//!
+//! Every route is behind one gate that reads the body within its bound, verifies the request and signs
+//! every 2xx answer and every 410. Handlers see a `Caller` and plain bytes.
+
+pub mod verify;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Extension, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+
+use crate::faults::Injected;
+use crate::http::App;
+use crate::ingest;
+use crate::problem::Problem;
+use crate::sf;
+use crate::signature::IDEMPOTENCY_KEY;
+use verify::{Caller, verify};
+
+/// Longest request body on the wire: a full batch that gzip could not shrink.
+const MAX_WIRE_BYTES: usize = ingest::MAX_BODY_BYTES + 4096;
+
+/// The routes of the device API.
+pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
+    Router::new()
+        .route("/edge/v1/events", post(events))
+        .route("/edge/v1/time", get(time))
+        .route("/edge/v1/commands", get(commands))
+        .route("/edge/v1/twin", get(twin))
+        .route_layer(middleware::from_fn_with_state(app.clone(), gate))
+}
+
+/// Verifies, hands on, signs.
+async fn gate(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let injected = request
+        .extensions()
+        .get::<Injected>()
+        .cloned()
+        .unwrap_or_default();
+    let now = app.clock.now(injected.skew_s);
+    let (mut parts, body) = request.into_parts();
+    let Ok(body) = crate::http::body::read(body, MAX_WIRE_BYTES).await else {
+        return Problem::too_large("the body is larger than a batch may be").into_response();
+    };
+    let caller = match verify(&app, &parts, &body, now).await {
+        Ok(caller) => caller,
+        Err(refusal) => {
+            tracing::debug!(
+                code = refusal.problem.code,
+                path = parts.uri.path(),
+                "request refused"
+            );
+            let response = refusal.problem.into_response();
+            return match refusal.signer {
+                Some(caller) => caller.sign(response, now).await,
+                None => response,
+            };
+        }
+    };
+    parts.extensions.insert(caller.clone());
+    let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+    if response.status().is_success() {
+        caller.sign(response, app.clock.now(injected.skew_s)).await
+    } else {
+        response
+    }
+}
+
+/// An answer of JSON.
+fn json(status: StatusCode, value: &serde_json::Value) -> Response {
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/json")],
+        value.to_string(),
+    )
+        .into_response()
+}
+
+/// `POST /edge/v1/events`: the only acknowledgement that lets a device forget a record.
+async fn events(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    injected: Option<Extension<Injected>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let Extension(injected) = injected.unwrap_or_default();
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .map(|value| value.as_bytes());
+    if content_type != Some(b"application/cloudevents-batch+json") {
+        return Err(Problem::malformed(
+            "content-type must be application/cloudevents-batch+json",
+        ));
+    }
+    let body = ingest::body::decode(&headers, body)?;
+    let key = match headers.get(IDEMPOTENCY_KEY) {
+        None => None,
+        Some(field) => Some(
+            field
+                .to_str()
+                .ok()
+                .and_then(|field| sf::string_item(field).ok())
+                .filter(|key| (1..=128).contains(&key.len()))
+                .ok_or_else(|| {
+                    Problem::malformed("idempotency-key must be a string of 1 to 128")
+                })?,
+        ),
+    };
+    let items = ingest::body::items(&body)?;
+    let mut answer = if injected.retry_all {
+        ingest::answer(items.iter().map(ingest::Outcome::retry).collect())
+    } else if injected.empty_results {
+        ingest::answer(Vec::new())
+    } else {
+        if injected.duplicate {
+            ingest::ingest(&app.db, &caller, &items, None).await?;
+        }
+        let key = key.as_deref().map(|key| ingest::Key::new(key, &body));
+        ingest::ingest(&app.db, &caller, &items, key).await?
+    };
+    if injected.reorder
+        && let Some(results) = answer["results"].as_array_mut()
+    {
+        results.reverse();
+    }
+    let mut response = json(StatusCode::OK, &answer);
+    // RFC 7694: what content codings a request may use.
+    response.headers_mut().insert(
+        header::ACCEPT_ENCODING,
+        header::HeaderValue::from_static("gzip"),
+    );
+    Ok(response)
+}
+
+/// `GET /edge/v1/time`: the clock of a device that has none; counts only because it is signed.
+async fn time(State(app): State<Arc<App>>, injected: Option<Extension<Injected>>) -> Response {
+    let Extension(injected) = injected.unwrap_or_default();
+    let now = app.clock.now(injected.skew_s);
+    json(
+        StatusCode::OK,
+        &serde_json::json!({ "now": format!("{now:.3}") }),
+    )
+}
+
+/// `GET /edge/v1/commands?after=N&limit=M`: no commands are issued yet.
+async fn commands() -> Response {
+    json(StatusCode::OK, &serde_json::json!({ "commands": [] }))
+}
+
+/// `GET /edge/v1/twin`: no device has a twin yet.
+async fn twin() -> Problem {
+    Problem::not_found()
+}

@@ -1,0 +1,203 @@
+//! Projections: from records to the rows people look at.
+//!
+//! Every projection is a merge that does not care about order: what a row shows is a function of the
+//! *set* of records seen, so that updates before their start, or after their end, or twice, change
+//! nothing in the result. Rows are read, merged in Rust and written back; the device's lock, held by
+//! ingest, makes that safe.
+//!
+//! | records | rows |
+//! |---|---|
+//! | `motion.started/updated/ended` | `events`, and `alerts` when critical |
+//! | `recording.opened/closed/uploaded/deleted/lost` | `recordings` |
+//! | `camera.up/down/degraded` | `cameras`, and `alerts` for down |
+//! | `agent.started/stopping/heartbeat/health` | `devices` |
+//! | `audit.entry` | `audit_logs` |
+//! | `sync.gap`, `db.recovered`, anything else critical | `alerts` |
+
+pub mod alert;
+pub mod audit;
+pub mod camera;
+pub mod device;
+pub mod event;
+pub mod parts;
+pub mod recording;
+
+use std::collections::{BTreeSet, HashMap};
+
+use deadpool_postgres::Transaction;
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::db::DbError;
+use crate::edge::verify::Caller;
+use crate::ingest::record::Record;
+
+/// What the cloud makes of a record's `data`.
+#[derive(Debug, Clone)]
+pub enum Payload {
+    /// `motion.*`
+    Motion(event::Kind, Box<event::Data>),
+    /// `recording.*`
+    Recording(recording::Kind, Box<recording::Data>),
+    /// `camera.*`
+    Camera(camera::Kind, Box<camera::Data>),
+    /// `agent.*`; true for `agent.stopping`
+    Agent(bool, Box<device::Data>),
+    /// `audit.entry`
+    Audit(Box<audit::Data>),
+    /// `sync.gap`, `db.recovered`: the type of alert they raise
+    Notice(&'static str),
+    /// Stored, not projected.
+    Other,
+}
+
+impl Payload {
+    /// Reads `data` as its type wants it.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn read(kind: &str, data: &Value) -> Result<Self, String> {
+        let short = kind
+            .strip_prefix("io.sentrycam.")
+            .and_then(|kind| kind.strip_suffix(".v1"));
+        Ok(match short {
+            Some("motion.started") => Self::motion(event::Kind::Started, data)?,
+            Some("motion.updated") => Self::motion(event::Kind::Updated, data)?,
+            Some("motion.ended") => Self::motion(event::Kind::Ended, data)?,
+            Some("recording.opened") => Self::recording(recording::Kind::Opened, data)?,
+            Some("recording.closed") => Self::recording(recording::Kind::Closed, data)?,
+            Some("recording.uploaded") => Self::recording(recording::Kind::Uploaded, data)?,
+            Some("recording.deleted") => Self::recording(recording::Kind::Deleted, data)?,
+            Some("recording.lost") => Self::recording(recording::Kind::Lost, data)?,
+            Some("camera.up") => Self::camera(camera::Kind::Up, data)?,
+            Some("camera.down") => Self::camera(camera::Kind::Down, data)?,
+            Some("camera.degraded") => Self::camera(camera::Kind::Degraded, data)?,
+            Some("agent.stopping") => Self::Agent(true, parse(data)?),
+            Some("agent.started" | "agent.heartbeat" | "agent.health") => {
+                Self::Agent(false, parse(data)?)
+            }
+            Some("audit.entry") => Self::Audit(parse(data)?),
+            Some("sync.gap") => Self::Notice("sync_gap"),
+            Some("db.recovered") => Self::Notice("db_recovered"),
+            _ => Self::Other,
+        })
+    }
+
+    fn motion(kind: event::Kind, data: &Value) -> Result<Self, String> {
+        let data: Box<event::Data> = parse(data)?;
+        data.check(kind)?;
+        Ok(Self::Motion(kind, data))
+    }
+
+    fn recording(kind: recording::Kind, data: &Value) -> Result<Self, String> {
+        let data: Box<recording::Data> = parse(data)?;
+        let lost = kind == recording::Kind::Deleted && data.status.as_deref() == Some("failed");
+        let kind = if lost { recording::Kind::Lost } else { kind };
+        data.check(kind)?;
+        Ok(Self::Recording(kind, data))
+    }
+
+    fn camera(kind: camera::Kind, data: &Value) -> Result<Self, String> {
+        let data: Box<camera::Data> = parse(data)?;
+        data.check()?;
+        Ok(Self::Camera(kind, data))
+    }
+
+    /// The camera it speaks about.
+    fn camera_id(&self) -> Option<&str> {
+        match self {
+            Self::Motion(_, data) => Some(&data.camera_id),
+            Self::Recording(_, data) => data.camera_id.as_deref(),
+            Self::Camera(_, data) => Some(&data.camera_id),
+            _ => None,
+        }
+    }
+}
+
+fn parse<'de, T: Deserialize<'de>>(data: &'de Value) -> Result<T, String> {
+    T::deserialize(data).map_err(|error| error.to_string())
+}
+
+/// Refuses a camera's name that the database would refuse.
+fn check_camera_id(camera_id: &str) -> Result<(), String> {
+    if (1..=128).contains(&camera_id.chars().count()) {
+        Ok(())
+    } else {
+        Err("camera_id must have 1 to 128 characters".into())
+    }
+}
+
+/// Refuses numbers below zero and revisions that do not count up.
+fn check_not_negative(name: &str, value: Option<i64>) -> Result<(), String> {
+    if value.is_some_and(|value| value < 0) {
+        Err(format!("{name} < 0"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Where a record stands among its device's: the order of its epoch, then its own number.
+pub type Place = (i32, i64);
+
+/// The ranks of the epochs of these records.
+pub type Ranks = HashMap<Uuid, i32>;
+
+/// Projects records that were stored just now.
+///
+/// # Errors
+/// When a statement fails; the caller rolls back to its savepoint.
+pub async fn project(
+    tx: &Transaction<'_>,
+    caller: &Caller,
+    records: &[&Record],
+) -> Result<(), DbError> {
+    if !records.is_empty() {
+        let ranks = epoch_ranks(tx, caller, records).await?;
+        let cameras: BTreeSet<&str> = records
+            .iter()
+            .filter_map(|record| record.payload.camera_id())
+            .collect();
+        camera::name_all(tx, caller, &cameras.into_iter().collect::<Vec<_>>()).await?;
+        camera::project(tx, caller, records, &ranks).await?;
+        event::project(tx, caller, records).await?;
+        recording::project(tx, caller, records).await?;
+        audit::project(tx, caller, records).await?;
+        alert::project(tx, caller, records, &ranks).await?;
+        device::project(tx, caller, records, &ranks).await?;
+    }
+    device::seen(tx, caller).await
+}
+
+/// Ranks epochs by when they were first heard of.
+async fn epoch_ranks(
+    tx: &Transaction<'_>,
+    caller: &Caller,
+    records: &[&Record],
+) -> Result<Ranks, DbError> {
+    let select = tx
+        .prepare_cached("select epoch, rank from edge_epochs where device_id = $1")
+        .await?;
+    let rows = tx.query(&select, &[&caller.device_id]).await?;
+    let mut ranks: Ranks = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    for record in records {
+        if ranks.contains_key(&record.epoch) {
+            continue;
+        }
+        let rank = ranks
+            .values()
+            .max()
+            .map_or(1, |rank| rank.saturating_add(1));
+        let insert = tx
+            .prepare_cached(
+                "insert into edge_epochs (device_id, organization_id, epoch, rank)
+                 values ($1, $2, $3, $4)",
+            )
+            .await?;
+        let (device, organization) = (&caller.device_id, &caller.organization_id);
+        tx.execute(&insert, &[device, organization, &record.epoch, &rank])
+            .await?;
+        ranks.insert(record.epoch, rank);
+    }
+    Ok(ranks)
+}

@@ -1,0 +1,197 @@
+//! A running server: TLS, the router, the sweep of nonces, and an orderly end.
+//!
+//! TLS is rustls with ring and HTTP/1.1 only; without a certificate it serves plain HTTP for a proxy that
+//! has one. The listening socket is bound before `start` returns.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum_server::Handle;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::db::{Db, DbError};
+use crate::edge::verify::sweep_nonces;
+use crate::faults::Faults;
+use crate::faults::cut::CutAcceptor;
+use crate::http::{App, normal_authority, router};
+use crate::secret::WrappingKey;
+
+/// How often nonces are swept.
+const SWEEP: Duration = Duration::from_secs(60);
+/// How long requests may take to finish at the end.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The database refused.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The socket could not be bound.
+    #[error("cannot listen on {0}")]
+    Listen(SocketAddr, #[source] std::io::Error),
+    /// The certificate or its key is not usable.
+    #[error("the certificate is not usable: {0}")]
+    Certificate(String),
+}
+
+/// A certificate chain and its key, PEM.
+#[derive(Clone)]
+pub struct Tls {
+    /// Leaf first.
+    pub cert_pem: Vec<u8>,
+    /// PKCS#8.
+    pub key_pem: Vec<u8>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tls(***)")
+    }
+}
+
+/// What a server needs to start.
+#[derive(Debug)]
+pub struct Options {
+    /// Port 0 picks one.
+    pub listen: SocketAddr,
+    /// Connection string of the server's role.
+    pub database: String,
+    /// Public `host[:port]`; `localhost:<port>` when it is not given.
+    pub authority: Option<String>,
+    /// None serves plain HTTP.
+    pub tls: Option<Tls>,
+    /// Opens `edge_secret`s.
+    pub wrapping_key: WrappingKey,
+    /// The fault layer, if it is wanted.
+    pub faults: Option<Faults>,
+    /// The clock.
+    pub clock: Clock,
+}
+
+/// A server that runs until it is stopped or dropped.
+#[derive(Debug)]
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What it serves with.
+    pub app: Arc<App>,
+    https: bool,
+    handle: Handle<SocketAddr>,
+    serving: JoinHandle<std::io::Result<()>>,
+    sweeping: JoinHandle<()>,
+}
+
+impl Server {
+    /// Binds, connects to the database and serves on the current runtime.
+    ///
+    /// # Errors
+    /// When the socket, the certificate or the database is not usable.
+    pub async fn start(options: Options) -> Result<Self, ServerError> {
+        let listen = |error| ServerError::Listen(options.listen, error);
+        let listener = TcpListener::bind(options.listen).map_err(listen)?;
+        listener.set_nonblocking(true).map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let db = Db::connect(&options.database).await?;
+        let authority = options
+            .authority
+            .unwrap_or_else(|| format!("localhost:{}", address.port()));
+        let app = Arc::new(App {
+            db: db.clone(),
+            clock: options.clock,
+            wrapping_key: options.wrapping_key,
+            authority: normal_authority(&authority),
+            faults: options.faults,
+        });
+        let service = router(app.clone()).into_make_service();
+        let handle = Handle::new();
+        let server = axum_server::from_tcp(listener)
+            .map_err(listen)?
+            .handle(handle.clone());
+        let https = options.tls.is_some();
+        let serving = match options.tls {
+            Some(tls) => {
+                let config = RustlsConfig::from_config(Arc::new(tls_config(&tls)?));
+                let acceptor = RustlsAcceptor::new(config).acceptor(CutAcceptor);
+                tokio::spawn(server.acceptor(acceptor).serve(service))
+            }
+            None => tokio::spawn(server.acceptor(CutAcceptor).serve(service)),
+        };
+        let sweeping = tokio::spawn(sweep(db));
+        Ok(Self {
+            address,
+            app,
+            https,
+            handle,
+            serving,
+            sweeping,
+        })
+    }
+
+    /// `https://authority`.
+    pub fn base(&self) -> String {
+        let scheme = if self.https { "https" } else { "http" };
+        format!("{scheme}://{}", self.app.authority)
+    }
+
+    /// Lets requests finish (5 s), closes connections and the pool.
+    pub async fn stop(mut self) {
+        self.handle.graceful_shutdown(Some(GRACE));
+        if let Ok(Err(error)) = (&mut self.serving).await {
+            tracing::warn!(%error, "server ended with an error");
+        }
+        self.app.db.close();
+    }
+
+    /// Breaks every connection at once, as a crash of the server would.
+    pub async fn kill(mut self) {
+        self.handle.shutdown();
+        self.serving.abort();
+        let _ended = (&mut self.serving).await;
+        self.app.db.close();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.handle.shutdown();
+        self.serving.abort();
+        self.sweeping.abort();
+    }
+}
+
+async fn sweep(db: Db) {
+    let mut every = tokio::time::interval(SWEEP);
+    loop {
+        every.tick().await;
+        match sweep_nonces(&db).await {
+            Ok(swept) => tracing::debug!(swept, "nonces swept"),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "nonces not swept");
+            }
+        }
+    }
+}
+
+fn tls_config(tls: &Tls) -> Result<rustls::ServerConfig, ServerError> {
+    let certificate = |what: &str| ServerError::Certificate(what.to_owned());
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&tls.cert_pem)
+        .collect::<Result<_, _>>()
+        .map_err(|_| certificate("the chain is not PEM"))?;
+    let key = PrivateKeyDer::from_pem_slice(&tls.key_pem)
+        .map_err(|_| certificate("the key is not PEM"))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| certificate(&error.to_string()))?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| certificate(&error.to_string()))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}

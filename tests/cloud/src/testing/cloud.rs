@@ -1,0 +1,388 @@
+//! One cloud for one test: its own database in the shared cluster, its own server on its own threads.
+//!
+//! The server has a runtime of its own, so a test may block its thread without stopping the cloud.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use super::Cluster;
+use crate::admin::{self, Listing};
+use crate::cert::DevCert;
+use crate::clock::Clock;
+use crate::credentials::Credentials;
+use crate::db::{Db, DbError};
+use crate::faults::Faults;
+use crate::secret::{WrappingKey, random};
+use crate::server::{Options, Server, Tls};
+
+/// What can differ from the usual.
+#[derive(Debug, Default)]
+pub struct CloudBuilder {
+    cluster: Option<&'static Cluster>,
+    listen: Option<SocketAddr>,
+    authority: Option<String>,
+}
+
+impl CloudBuilder {
+    /// Uses this cluster instead of the shared one.
+    pub fn cluster(mut self, cluster: &'static Cluster) -> Self {
+        self.cluster = Some(cluster);
+        self
+    }
+
+    /// Listens here instead of on a free port of 127.0.0.1.
+    pub fn listen(mut self, listen: SocketAddr) -> Self {
+        self.listen = Some(listen);
+        self
+    }
+
+    /// Expects this authority in signatures instead of `localhost:<port>`.
+    pub fn authority(mut self, authority: impl Into<String>) -> Self {
+        self.authority = Some(authority.into());
+        self
+    }
+
+    /// Starts.
+    ///
+    /// # Errors
+    /// When PostgreSQL or the server does not start.
+    pub async fn start(self) -> Result<Cloud> {
+        let cluster = match self.cluster {
+            Some(cluster) => cluster,
+            None => tokio::task::spawn_blocking(Cluster::shared).await??,
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("cloud")
+            .enable_all()
+            .build()?;
+        let database = runtime
+            .spawn(async move { cluster.create_database().await })
+            .await??;
+        let certificate = DevCert::generate()?;
+        let directory = TempDir::with_prefix("cloud-")?;
+        certificate.write(directory.path())?;
+        let mut cloud = Cloud {
+            owner: Db::connect_as_owner(&cluster.owner_url(&database))?,
+            runtime: Some(runtime),
+            cluster,
+            database,
+            wrapping_key: random()?,
+            certificate,
+            directory,
+            faults: Faults::default(),
+            clock: Clock::default(),
+            listen: self.listen.unwrap_or_else(|| ([127, 0, 0, 1], 0).into()),
+            authority: self.authority,
+            organization: Uuid::nil(),
+            server: None,
+        };
+        cloud.organization = cloud.create_organization("Test").await?;
+        cloud.start_again().await?;
+        Ok(cloud)
+    }
+}
+
+/// A running cloud with one organization.
+#[derive(Debug)]
+pub struct Cloud {
+    runtime: Option<Runtime>,
+    cluster: &'static Cluster,
+    database: String,
+    owner: Db,
+    wrapping_key: [u8; 32],
+    certificate: DevCert,
+    directory: TempDir,
+    faults: Faults,
+    clock: Clock,
+    listen: SocketAddr,
+    authority: Option<String>,
+    organization: Uuid,
+    server: Option<Server>,
+}
+
+impl Cloud {
+    /// Starts a cloud with everything as usual.
+    ///
+    /// # Errors
+    /// When PostgreSQL or the server does not start.
+    pub async fn start() -> Result<Self> {
+        Self::builder().start().await
+    }
+
+    /// Starts a cloud that differs.
+    pub fn builder() -> CloudBuilder {
+        CloudBuilder::default()
+    }
+
+    /// `https://localhost:<port>`; the same after `start_again`.
+    pub fn api_base(&self) -> String {
+        let authority = self.authority.clone();
+        format!(
+            "https://{}",
+            authority.unwrap_or_else(|| format!("localhost:{}", self.listen.port()))
+        )
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// The certificate authority to trust, PEM.
+    pub fn ca_pem(&self) -> &str {
+        &self.certificate.ca_pem
+    }
+
+    /// The same as a file.
+    pub fn ca_path(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+
+    /// The fault rules, and what was seen.
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// The cloud's clock, to skew it.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The organization that was made at the start.
+    pub fn organization(&self) -> Uuid {
+        self.organization
+    }
+
+    /// Connection string of the superuser, to whom row-level security does not apply: the oracle.
+    pub fn owner_url(&self) -> String {
+        self.cluster.owner_url(&self.database)
+    }
+
+    /// Connection string of the server's role.
+    pub fn app_url(&self) -> String {
+        self.cluster.app_url(&self.database)
+    }
+
+    /// The superuser's pool; use it inside `on_cloud`, since its connections live on the cloud's runtime.
+    pub fn owner(&self) -> Db {
+        self.owner.clone()
+    }
+
+    /// Runs a future on the cloud's threads.
+    ///
+    /// # Errors
+    /// When it panics.
+    pub async fn on_cloud<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T> {
+        let runtime = self.runtime.as_ref().context("the cloud was dropped")?;
+        Ok(runtime.spawn(future).await?)
+    }
+
+    /// Makes another organization.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn create_organization(&self, name: &str) -> Result<Uuid> {
+        let (db, name) = (self.owner(), name.to_owned());
+        Ok(self
+            .on_cloud(async move { admin::create_organization(&db, &name).await })
+            .await??)
+    }
+
+    /// Makes a device of the first organization.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn create_device(&self, name: &str) -> Result<Credentials> {
+        self.create_device_of(self.organization, name).await
+    }
+
+    /// Makes a device of an organization.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn create_device_of(&self, organization: Uuid, name: &str) -> Result<Credentials> {
+        let (db, name, base) = (self.owner(), name.to_owned(), self.api_base());
+        let key = WrappingKey::from_bytes(&self.wrapping_key)?;
+        let created = self.on_cloud(async move {
+            admin::create_device(&db, &key, organization, &name, &base).await
+        });
+        Ok(created.await??)
+    }
+
+    /// Makes a device of the first organization and writes its credentials file.
+    ///
+    /// # Errors
+    /// When the database or the file system refuses.
+    pub async fn write_credentials(&self, name: &str, path: &Path) -> Result<Credentials> {
+        let credentials = self.create_device(name).await?;
+        credentials.write(path)?;
+        Ok(credentials)
+    }
+
+    /// Revokes a device's keys.
+    ///
+    /// # Errors
+    /// When there is no such device.
+    pub async fn revoke(&self, edge_id: &str) -> Result<()> {
+        let (db, edge_id) = (self.owner(), edge_id.to_owned());
+        Ok(self
+            .on_cloud(async move { admin::revoke(&db, &edge_id).await })
+            .await??)
+    }
+
+    /// Gives a device back: signed 410 from now on.
+    ///
+    /// # Errors
+    /// When there is no such device.
+    pub async fn unclaim(&self, edge_id: &str) -> Result<()> {
+        let (db, edge_id) = (self.owner(), edge_id.to_owned());
+        Ok(self
+            .on_cloud(async move { admin::unclaim(&db, &edge_id).await })
+            .await??)
+    }
+
+    /// Suspends the first organization, or lifts that.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn suspend(&self, suspended: bool) -> Result<()> {
+        let (db, id) = (self.owner(), self.organization);
+        Ok(self
+            .on_cloud(async move { admin::suspend(&db, id, suspended).await })
+            .await??)
+    }
+
+    /// Makes a Bearer key of the first organization: `admin`, `moderator`, `user` or `viewer`.
+    ///
+    /// # Errors
+    /// When there is no such role.
+    pub async fn create_api_key(&self, role: &str) -> Result<String> {
+        let (db, id, role) = (self.owner(), self.organization, role.to_owned());
+        let made =
+            self.on_cloud(async move { admin::create_api_key(&db, id, "test", &role).await });
+        Ok(made.await??)
+    }
+
+    /// Rows as the operator sees them (all organizations), newest first, at most 100,000.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn list(&self, listing: Listing) -> Result<Vec<Value>> {
+        let db = self.owner();
+        let listed = self.on_cloud(async move {
+            let mut client = db.client().await?;
+            let tx = client.transaction().await.map_err(DbError::from)?;
+            admin::list(&tx, listing, None, 100_000).await
+        });
+        Ok(listed.await??)
+    }
+
+    /// Rows of any query, each as a JSON object, as superuser.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn query(&self, sql: &str) -> Result<Vec<Value>> {
+        let (db, sql) = (self.owner(), format!("select to_jsonb(q) from ({sql}) q"));
+        let queried = self.on_cloud(async move {
+            let rows = db.client().await?.query(&sql, &[]).await?;
+            Ok::<_, DbError>(rows.iter().map(|row| row.get(0)).collect())
+        });
+        Ok(queried.await??)
+    }
+
+    /// Waits until a condition holds in the database, such as
+    /// `(select count(*) from events where status = 'ended') = 3`.
+    ///
+    /// # Errors
+    /// When it does not hold in time, or the database refuses.
+    pub async fn wait_for(&self, condition: &str, at_most: Duration) -> Result<()> {
+        let sql = format!("select coalesce(({condition}), false) as holds");
+        let until = tokio::time::Instant::now() + at_most;
+        while self.query(&sql).await?.first().map(|row| &row["holds"]) != Some(&Value::Bool(true)) {
+            anyhow::ensure!(
+                tokio::time::Instant::now() < until,
+                "after {at_most:?} still not: {condition}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Runs statements as superuser.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn execute(&self, sql: &str) -> Result<()> {
+        let (db, sql) = (self.owner(), sql.to_owned());
+        let executed = self.on_cloud(async move {
+            Ok::<_, DbError>(db.client().await?.batch_execute(&sql).await?)
+        });
+        Ok(executed.await??)
+    }
+
+    /// Stops the server in order; connections to it are refused until `start_again`.
+    ///
+    /// # Errors
+    /// When it panics.
+    pub async fn stop(&mut self) -> Result<()> {
+        match self.server.take() {
+            Some(server) => self.on_cloud(server.stop()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Breaks every connection at once, in the middle of whatever goes on.
+    ///
+    /// # Errors
+    /// When it panics.
+    pub async fn kill(&mut self) -> Result<()> {
+        match self.server.take() {
+            Some(server) => self.on_cloud(server.kill()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Starts the server again on the same port with the same database, keys and certificate.
+    ///
+    /// # Errors
+    /// When it does not start, or runs.
+    pub async fn start_again(&mut self) -> Result<()> {
+        anyhow::ensure!(self.server.is_none(), "the server runs already");
+        let options = Options {
+            listen: self.listen,
+            database: self.app_url(),
+            authority: self.authority.clone(),
+            tls: Some(Tls {
+                cert_pem: self.certificate.cert_pem.clone().into_bytes(),
+                key_pem: self.certificate.key_pem.clone().into_bytes(),
+            }),
+            wrapping_key: WrappingKey::from_bytes(&self.wrapping_key)?,
+            faults: Some(self.faults.clone()),
+            clock: self.clock.clone(),
+        };
+        let server = self.on_cloud(Server::start(options)).await??;
+        self.listen = server.address;
+        self.server = Some(server);
+        Ok(())
+    }
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        drop(self.server.take());
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The reference cloud over real TLS with a real PostgreSQL. One binary, so that one cluster serves all.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod admin;
+mod device;
+mod faults;
+mod ingest;
+mod migrations;
+mod projections;
+mod tenants;
+mod verification;

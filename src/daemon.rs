@@ -35,18 +35,28 @@ const LAST_SYNC: Duration = Duration::from_millis(2500);
 pub fn run(config: Config) -> anyhow::Result<ExitCode> {
     logging::init();
     crate::media::init().context("GStreamer is not complete")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let (code, closer) = runtime.block_on(main(config, runtime.handle().clone()))?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     closer.close().context("the database did not close")?;
     Ok(code)
 }
 
-async fn main(config: Config, handle: tokio::runtime::Handle) -> anyhow::Result<(ExitCode, db::open::Closer)> {
+async fn main(
+    config: Config,
+    handle: tokio::runtime::Handle,
+) -> anyhow::Result<(ExitCode, db::open::Closer)> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    std::fs::create_dir_all(&config.state_dir)
-        .with_context(|| format!("cannot make the state directory {}", config.state_dir.display()))?;
+    std::fs::create_dir_all(&config.state_dir).with_context(|| {
+        format!(
+            "cannot make the state directory {}",
+            config.state_dir.display()
+        )
+    })?;
 
     let clock = Clock::default();
     let entropy = Entropy::default();
@@ -63,8 +73,9 @@ async fn main(config: Config, handle: tokio::runtime::Handle) -> anyhow::Result<
         quotas: Quotas::default(),
         ids: ids.clone(),
     };
-    let (db, closer, report) =
-        tokio::task::spawn_blocking(move || db::open::open(options, handle)).await?.context("cannot open the store")?;
+    let (db, closer, report) = tokio::task::spawn_blocking(move || db::open::open(options, handle))
+        .await?
+        .context("cannot open the store")?;
     if let Some(floor) = report.last_trusted {
         time.raise_floor(floor);
     }
@@ -73,7 +84,12 @@ async fn main(config: Config, handle: tokio::runtime::Handle) -> anyhow::Result<
     let started = time.mono();
     match startup::repair(&db, &spool, &ids, started).await {
         Ok(repaired) if repaired != startup::Repaired::default() => {
-            tracing::info!(salvaged = repaired.salvaged, lost = repaired.lost, ended = repaired.ended, "put in order what the last run left");
+            tracing::info!(
+                salvaged = repaired.salvaged,
+                lost = repaired.lost,
+                ended = repaired.ended,
+                "put in order what the last run left"
+            );
         }
         Ok(_) => {}
         Err(e) => tracing::error!(error = %e, "what the last run left could not be put in order"),
@@ -85,13 +101,28 @@ async fn main(config: Config, handle: tokio::runtime::Handle) -> anyhow::Result<
     supervisor.spawn(Phase::Journal, "journal", journal_task.run());
     if let Some((aside, salvage)) = &report.recovered {
         tracing::warn!(aside = %aside.display(), rows = salvage.salvaged, "database was damaged, salvaged what could be read");
-        let record = records::db_recovered(RecordId((ids)()), started, salvage.salvaged, salvage.damaged_tables);
+        let record = records::db_recovered(
+            RecordId((ids)()),
+            started,
+            salvage.salvaged,
+            salvage.damaged_tables,
+        );
         journal.write(Fact::Told, vec![record]).await;
     }
     let hello = json!({ "version": env!("CARGO_PKG_VERSION"), "arch": std::env::consts::ARCH,
                         "platform": std::env::consts::OS, "hostname": clock.hostname(),
                         "unclean": report.unclean, "cameras": config.cameras.len() });
-    journal.write(Fact::Told, vec![records::agent(RecordId((ids)()), "agent.started", started, hello)]).await;
+    journal
+        .write(
+            Fact::Told,
+            vec![records::agent(
+                RecordId((ids)()),
+                "agent.started",
+                started,
+                hello,
+            )],
+        )
+        .await;
 
     let status = StatusHub::default();
     let sync = match &config.cloud {
@@ -99,7 +130,11 @@ async fn main(config: Config, handle: tokio::runtime::Handle) -> anyhow::Result<
             let uploader = uploader(cloud, &db, &time, &entropy)?;
             let sync = uploader.status();
             let stop = supervisor.stop_token(Phase::Sync);
-            supervisor.spawn(Phase::Sync, "uploader", uploader.run(Arc::clone(&wake), stop, LAST_SYNC));
+            supervisor.spawn(
+                Phase::Sync,
+                "uploader",
+                uploader.run(Arc::clone(&wake), stop, LAST_SYNC),
+            );
             Some(sync)
         }
         None => {
@@ -118,11 +153,18 @@ async fn main(config: Config, handle: tokio::runtime::Handle) -> anyhow::Result<
         heartbeat: config.cloud.as_ref().map(|c| c.heartbeat),
         started,
     };
-    supervisor.spawn(Phase::Intake, "health", health.run(supervisor.stop_token(Phase::Intake)));
+    supervisor.spawn(
+        Phase::Intake,
+        "health",
+        health.run(supervisor.stop_token(Phase::Intake)),
+    );
     serve(&mut supervisor, &config, &status, &db);
     let context = CameraContext {
         journal: journal.clone(),
-        store: ClipStore { spool, min_free: config.spool.min_free },
+        store: ClipStore {
+            spool,
+            min_free: config.spool.min_free,
+        },
         time: time.clone(),
         ids: ids.clone(),
         entropy,
@@ -131,7 +173,11 @@ async fn main(config: Config, handle: tokio::runtime::Handle) -> anyhow::Result<
     };
     for camera in config.cameras {
         let stop = supervisor.stop_token(Phase::Intake);
-        supervisor.spawn(Phase::Intake, "camera", camera::run(camera, context.clone(), stop));
+        supervisor.spawn(
+            Phase::Intake,
+            "camera",
+            camera::run(camera, context.clone(), stop),
+        );
     }
     drop(context);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), epoch = %db.epoch(), "agent is up");
@@ -162,19 +208,33 @@ async fn main(config: Config, handle: tokio::runtime::Handle) -> anyhow::Result<
     Ok((code, closer))
 }
 
-fn uploader(cloud: &CloudConfig, db: &Db, time: &TimeKeeper, entropy: &Entropy) -> anyhow::Result<Uploader> {
+fn uploader(
+    cloud: &CloudConfig,
+    db: &Db,
+    time: &TimeKeeper,
+    entropy: &Entropy,
+) -> anyhow::Result<Uploader> {
     let credentials = Credentials::load(&cloud.credentials_file)
         .context("the cloud's credentials cannot be used (cloud.credentials_file)")?;
     let source = time.clone();
     let tls = tls::client_config(cloud.ca_file.as_deref(), Arc::new(move || source.wall()))?;
     tracing::info!(edge_id = credentials.edge_id, cloud = %credentials.api_base, tenant = credentials.tenant, "syncing to the cloud");
     let client = Client::new(credentials, tls)?;
-    Ok(Uploader::new(db.clone(), client, time.clone(), entropy.clone()))
+    Ok(Uploader::new(
+        db.clone(),
+        client,
+        time.clone(),
+        entropy.clone(),
+    ))
 }
 
 /// Status socket and watchdog.
 fn serve(supervisor: &mut Supervisor, config: &Config, hub: &StatusHub, db: &Db) {
-    let (dir, hub, stop) = (config.state_dir.clone(), hub.clone(), supervisor.stop_token(Phase::Serving));
+    let (dir, hub, stop) = (
+        config.state_dir.clone(),
+        hub.clone(),
+        supervisor.stop_token(Phase::Serving),
+    );
     supervisor.spawn(Phase::Serving, "status", async move {
         if let Err(e) = status::serve(&dir, hub, stop).await {
             tracing::warn!(error = %e, "status cannot be served");

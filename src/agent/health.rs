@@ -63,23 +63,35 @@ impl Health {
                 && now >= next_beat
             {
                 next_beat = now + every;
-                let record = records::agent(RecordId((self.ids)()), "agent.heartbeat", now, self.beat());
+                let record =
+                    records::agent(RecordId((self.ids)()), "agent.heartbeat", now, self.beat());
                 self.journal.write(Fact::Told, vec![record]).await;
             }
             if self.time.is_synced() && now >= next_floor {
                 next_floor = now + FLOOR_PERIOD;
                 let wall = self.time.wall();
                 // Only a floor: losing it costs nothing but a later guess.
-                let _ = self.db.call(Urgency::Soon, move |c, _| open::remember_trusted(c, wall)).await;
+                let _ = self
+                    .db
+                    .call(Urgency::Soon, move |c, _| open::remember_trusted(c, wall))
+                    .await;
             }
         }
     }
 
     async fn refresh(&self) -> Result<(), DbError> {
         let now = self.time.mono();
-        let backlog = self.db.call(Urgency::Soon, move |c, run| query::backlog(c, run.boot, now)).await?;
+        let backlog = self
+            .db
+            .call(Urgency::Soon, move |c, run| {
+                query::backlog(c, run.boot, now)
+            })
+            .await?;
         let spool = self.spool.clone();
-        let space = tokio::task::spawn_blocking(move || spool.space()).await.ok().and_then(Result::ok);
+        let space = tokio::task::spawn_blocking(move || spool.space())
+            .await
+            .ok()
+            .and_then(Result::ok);
         let writer = *self.db.stats().borrow();
         let sync = self.sync.as_ref().map(|s| s.borrow().clone());
         let (wall, clock) = (self.time.wall(), self.time.boot_clock());

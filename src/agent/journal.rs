@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::db::{Db, DbError, Run, Urgency, events, outbox, recordings};
 use crate::db::events::EventFacts;
 use crate::db::recordings::{KeptFile, Opening};
+use crate::db::{Db, DbError, Run, Urgency, events, outbox, recordings};
 use crate::model::{CameraId, ClipState, RecordingId, Retry};
 use crate::time::Mono;
 use crate::wire::envelope::Record;
@@ -24,11 +24,20 @@ const RETRY_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub enum Fact {
     /// An event begins; where it is recorded, with its clip.
-    EventStarted { camera: CameraId, at: Mono, facts: EventFacts, clip: Option<Opening> },
+    EventStarted {
+        camera: CameraId,
+        at: Mono,
+        facts: EventFacts,
+        clip: Option<Opening>,
+    },
     /// More is known of an event.
     EventUpdated { facts: EventFacts },
     /// An event is over.
-    EventEnded { facts: EventFacts, at: Mono, reason: &'static str },
+    EventEnded {
+        facts: EventFacts,
+        at: Mono,
+        reason: &'static str,
+    },
     /// A clip begins.
     ClipOpened { camera: CameraId, clip: Opening },
     /// A clip is on disk.
@@ -57,12 +66,27 @@ pub struct Journal(mpsc::Sender<Entry>);
 impl Journal {
     /// Hands an entry over; waits while the queue is full.
     pub async fn write(&self, fact: Fact, records: Vec<Record>) {
-        self.hand_over(Entry { fact, records, committed: None }).await;
+        self.hand_over(Entry {
+            fact,
+            records,
+            committed: None,
+        })
+        .await;
     }
 
     /// Hands an entry over; `committed` is told once it is on disk.
-    pub async fn write_then(&self, fact: Fact, records: Vec<Record>, committed: Option<oneshot::Sender<()>>) {
-        self.hand_over(Entry { fact, records, committed }).await;
+    pub async fn write_then(
+        &self,
+        fact: Fact,
+        records: Vec<Record>,
+        committed: Option<oneshot::Sender<()>>,
+    ) {
+        self.hand_over(Entry {
+            fact,
+            records,
+            committed,
+        })
+        .await;
     }
 
     async fn hand_over(&self, entry: Entry) {
@@ -102,11 +126,18 @@ impl JournalTask {
 /// Commits one entry, however long it takes.
 async fn commit(db: &Db, entry: Entry) {
     let urgent = entry.records.iter().any(|r| r.class.commits_at_once());
-    let urgency = if urgent || entry.committed.is_some() { Urgency::Now } else { Urgency::Soon };
+    let urgency = if urgent || entry.committed.is_some() {
+        Urgency::Now
+    } else {
+        Urgency::Soon
+    };
     let work = Arc::new((entry.fact, entry.records));
     loop {
         let job = Arc::clone(&work);
-        match db.call(urgency, move |c, run| apply(c, run, &job.0, &job.1)).await {
+        match db
+            .call(urgency, move |c, run| apply(c, run, &job.0, &job.1))
+            .await
+        {
             Ok(()) => break,
             Err(e) => match e.retry() {
                 Retry::Later => {
@@ -130,9 +161,19 @@ async fn commit(db: &Db, entry: Entry) {
     }
 }
 
-fn apply(conn: &crate::db::Connection, run: &Run, fact: &Fact, records: &[Record]) -> Result<(), DbError> {
+fn apply(
+    conn: &crate::db::Connection,
+    run: &Run,
+    fact: &Fact,
+    records: &[Record],
+) -> Result<(), DbError> {
     match fact {
-        Fact::EventStarted { camera, at, facts, clip } => {
+        Fact::EventStarted {
+            camera,
+            at,
+            facts,
+            clip,
+        } => {
             events::start(conn, run, camera, *at, facts)?;
             if let Some(clip) = clip {
                 recordings::open(conn, run, camera, clip)?;
@@ -145,5 +186,7 @@ fn apply(conn: &crate::db::Connection, run: &Run, fact: &Fact, records: &[Record
         Fact::ClipLost { id } => recordings::mark(conn, *id, ClipState::Lost)?,
         Fact::Told => {}
     }
-    records.iter().try_for_each(|record| outbox::put(conn, run, record))
+    records
+        .iter()
+        .try_for_each(|record| outbox::put(conn, run, record))
 }

@@ -6,12 +6,29 @@ use serde_json::{Value, json};
 
 use crate::db::events::EventFacts;
 use crate::db::recordings::{KeptFile, Opening};
-use crate::model::{CameraId, Class, EventId, RecordId, RecordMode, RecordingId, Region, Severity, StreamInfo};
+use crate::model::{
+    CameraId, Class, EventId, RecordId, RecordMode, RecordingId, Region, Severity, StreamInfo,
+};
 use crate::time::Mono;
 use crate::wire::envelope::{Record, moment};
 
-fn record(id: RecordId, kind: &'static str, class: Class, camera: Option<&str>, at: Mono, data: Value) -> Record {
-    Record { id, kind, class, subject: camera.map(str::to_owned), severity: Severity::Info, at, data }
+fn record(
+    id: RecordId,
+    kind: &'static str,
+    class: Class,
+    camera: Option<&str>,
+    at: Mono,
+    data: Value,
+) -> Record {
+    Record {
+        id,
+        kind,
+        class,
+        subject: camera.map(str::to_owned),
+        severity: Severity::Info,
+        at,
+        data,
+    }
 }
 
 /// What a motion record tells besides the facts of the event.
@@ -40,7 +57,14 @@ pub fn motion_started(
     });
     Record {
         severity: Severity::Warning,
-        ..record(id, "motion.started", Class::Alarm, Some(camera.as_str()), started, data)
+        ..record(
+            id,
+            "motion.started",
+            Class::Alarm,
+            Some(camera.as_str()),
+            started,
+            data,
+        )
     }
 }
 
@@ -58,7 +82,14 @@ pub fn motion_updated(
     });
     Record {
         severity: Severity::Warning,
-        ..record(id, "motion.updated", Class::Alarm, Some(camera.as_str()), at, data)
+        ..record(
+            id,
+            "motion.updated",
+            Class::Alarm,
+            Some(camera.as_str()),
+            at,
+            data,
+        )
     }
 }
 
@@ -85,12 +116,23 @@ pub fn motion_ended(id: RecordId, camera: &str, facts: &EventFacts, ending: Endi
     });
     Record {
         severity: Severity::Warning,
-        ..record(id, "motion.ended", Class::Alarm, Some(camera), ending.ended, data)
+        ..record(
+            id,
+            "motion.ended",
+            Class::Alarm,
+            Some(camera),
+            ending.ended,
+            data,
+        )
     }
 }
 
 fn mode_word(mode: RecordMode) -> &'static str {
-    if mode == RecordMode::Continuous { "continuous" } else { "motion" }
+    if mode == RecordMode::Continuous {
+        "continuous"
+    } else {
+        "motion"
+    }
 }
 
 /// `recording.opened`.
@@ -100,7 +142,14 @@ pub fn recording_opened(id: RecordId, camera: &CameraId, o: &Opening) -> Record 
         "mode": mode_word(o.mode), "codec": o.info.codec, "width": o.info.width, "height": o.info.height,
         "has_audio": o.info.has_audio, "status": "recording", "rev": 1,
     });
-    record(id, "recording.opened", Class::Metadata, Some(camera.as_str()), o.started, data)
+    record(
+        id,
+        "recording.opened",
+        Class::Metadata,
+        Some(camera.as_str()),
+        o.started,
+        data,
+    )
 }
 
 /// What `recording.closed` tells of the clip besides its file.
@@ -140,44 +189,123 @@ pub fn recording_closed(id: RecordId, clip: &ClosedClip, file: &KeptFile) -> Rec
         "path_name": clip.path, "has_audio": clip.has_audio, "codec": clip.codec, "width": clip.width,
         "height": clip.height, "mode": clip.mode, "status": "awaiting_upload", "rev": clip.rev,
     });
-    record(id, "recording.closed", Class::Metadata, Some(&clip.camera), ended, data)
+    record(
+        id,
+        "recording.closed",
+        Class::Metadata,
+        Some(&clip.camera),
+        ended,
+        data,
+    )
 }
 
 /// `recording.deleted`: the bytes are gone, on purpose or not (`reason` says which).
-pub fn recording_deleted(id: RecordId, camera: &str, recording: RecordingId, reason: &str, rev: u32, at: Mono) -> Record {
+pub fn recording_deleted(
+    id: RecordId,
+    camera: &str,
+    recording: RecordingId,
+    reason: &str,
+    rev: u32,
+    at: Mono,
+) -> Record {
     let data = json!({ "recording_id": recording, "camera_id": camera, "reason": reason,
                        "status": if reason == "lost" { "failed" } else { "deleted" }, "rev": rev });
-    record(id, "recording.deleted", Class::Metadata, Some(camera), at, data)
+    record(
+        id,
+        "recording.deleted",
+        Class::Metadata,
+        Some(camera),
+        at,
+        data,
+    )
 }
 
 /// `camera.up`.
-pub fn camera_up(id: RecordId, camera: &CameraId, name: &str, source: &str, info: &StreamInfo, rev: u64, at: Mono) -> Record {
+pub fn camera_up(
+    id: RecordId,
+    camera: &CameraId,
+    name: &str,
+    source: &str,
+    info: &StreamInfo,
+    rev: u64,
+    at: Mono,
+) -> Record {
     let data = json!({ "camera_id": camera, "name": name, "source_kind": source, "codec": info.codec,
                        "width": info.width, "height": info.height, "fps": info.fps, "has_audio": info.has_audio,
                        "rev": rev });
-    record(id, "camera.up", Class::Alarm, Some(camera.as_str()), at, data)
+    record(
+        id,
+        "camera.up",
+        Class::Alarm,
+        Some(camera.as_str()),
+        at,
+        data,
+    )
 }
 
 /// `camera.down`.
-pub fn camera_down(id: RecordId, camera: &CameraId, name: &str, reason: &str, detail: &str, rev: u64, at: Mono) -> Record {
+pub fn camera_down(
+    id: RecordId,
+    camera: &CameraId,
+    name: &str,
+    reason: &str,
+    detail: &str,
+    rev: u64,
+    at: Mono,
+) -> Record {
     let data = json!({ "camera_id": camera, "name": name, "reason": reason, "detail": detail, "rev": rev });
-    Record { severity: Severity::Warning, ..record(id, "camera.down", Class::Alarm, Some(camera.as_str()), at, data) }
+    Record {
+        severity: Severity::Warning,
+        ..record(
+            id,
+            "camera.down",
+            Class::Alarm,
+            Some(camera.as_str()),
+            at,
+            data,
+        )
+    }
 }
 
 /// `camera.degraded`: it delivers, but something of it does not work (detection, recording).
-pub fn camera_degraded(id: RecordId, camera: &CameraId, name: &str, reason: &str, detail: &str, rev: u64, at: Mono) -> Record {
+pub fn camera_degraded(
+    id: RecordId,
+    camera: &CameraId,
+    name: &str,
+    reason: &str,
+    detail: &str,
+    rev: u64,
+    at: Mono,
+) -> Record {
     let data = json!({ "camera_id": camera, "name": name, "reason": reason, "detail": detail, "rev": rev });
-    Record { severity: Severity::Warning, ..record(id, "camera.degraded", Class::Alarm, Some(camera.as_str()), at, data) }
+    Record {
+        severity: Severity::Warning,
+        ..record(
+            id,
+            "camera.degraded",
+            Class::Alarm,
+            Some(camera.as_str()),
+            at,
+            data,
+        )
+    }
 }
 
 /// `agent.started`, `agent.stopping`, `agent.heartbeat`, `agent.health`.
 pub fn agent(id: RecordId, kind: &'static str, at: Mono, data: Value) -> Record {
-    let class = if matches!(kind, "agent.heartbeat" | "agent.health") { Class::Metric } else { Class::Alarm };
+    let class = if matches!(kind, "agent.heartbeat" | "agent.health") {
+        Class::Metric
+    } else {
+        Class::Alarm
+    };
     record(id, kind, class, None, at, data)
 }
 
 /// `db.recovered`.
 pub fn db_recovered(id: RecordId, at: Mono, salvaged: u64, damaged_tables: u64) -> Record {
     let data = json!({ "salvaged": salvaged, "damaged_tables": damaged_tables });
-    Record { severity: Severity::Critical, ..record(id, "db.recovered", Class::Critical, None, at, data) }
+    Record {
+        severity: Severity::Critical,
+        ..record(id, "db.recovered", Class::Critical, None, at, data)
+    }
 }

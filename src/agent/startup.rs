@@ -26,13 +26,23 @@ pub struct Repaired {
 }
 
 /// Puts the store and the spool in order. Blocking file work runs beside the runtime.
-pub async fn repair(db: &Db, spool: &Spool, ids: &IdSource, now: Mono) -> Result<Repaired, DbError> {
+pub async fn repair(
+    db: &Db,
+    spool: &Spool,
+    ids: &IdSource,
+    now: Mono,
+) -> Result<Repaired, DbError> {
     let mut repaired = Repaired::default();
     for row in db.call(Urgency::Now, |c, _| unfinished(c)).await? {
         let outcome = salvaged(spool, &row).await;
         let ids = ids.clone();
         if let Some(file) = outcome {
-            tracing::info!(camera = row.camera, clip = row.path, duration_ms = file.duration_ms, "salvaged an interrupted clip");
+            tracing::info!(
+                camera = row.camera,
+                clip = row.path,
+                duration_ms = file.duration_ms,
+                "salvaged an interrupted clip"
+            );
             repaired.salvaged += 1;
             db.call(Urgency::Now, move |c, run| {
                 keep(c, row.id, &file)?;
@@ -41,12 +51,22 @@ pub async fn repair(db: &Db, spool: &Spool, ids: &IdSource, now: Mono) -> Result
             })
             .await?;
         } else {
-            tracing::warn!(camera = row.camera, clip = row.path, "an interrupted clip could not be saved");
+            tracing::warn!(
+                camera = row.camera,
+                clip = row.path,
+                "an interrupted clip could not be saved"
+            );
             repaired.lost += 1;
             db.call(Urgency::Now, move |c, run| {
                 mark(c, row.id, ClipState::Lost)?;
-                let record =
-                    records::recording_deleted(RecordId((ids)()), &row.camera, row.id, "lost", row.rev + 1, now);
+                let record = records::recording_deleted(
+                    RecordId((ids)()),
+                    &row.camera,
+                    row.id,
+                    "lost",
+                    row.rev + 1,
+                    now,
+                );
                 outbox::put(c, run, &record)
             })
             .await?;
@@ -55,28 +75,46 @@ pub async fn repair(db: &Db, spool: &Spool, ids: &IdSource, now: Mono) -> Result
     for orphan in db.call(Urgency::Now, |c, _| orphans(c)).await? {
         repaired.ended += 1;
         let id = RecordId((ids)());
-        db.call(Urgency::Now, move |c, run| finish(c, run, orphan, id)).await?;
+        db.call(Urgency::Now, move |c, run| finish(c, run, orphan, id))
+            .await?;
     }
     Ok(repaired)
 }
 
-fn finish(c: &crate::db::Connection, run: &Run, mut orphan: Orphan, id: RecordId) -> Result<(), DbError> {
-    let ended = last_proof(c, orphan.facts.id)?.unwrap_or(orphan.started).max(orphan.started);
+fn finish(
+    c: &crate::db::Connection,
+    run: &Run,
+    mut orphan: Orphan,
+    id: RecordId,
+) -> Result<(), DbError> {
+    let ended = last_proof(c, orphan.facts.id)?
+        .unwrap_or(orphan.started)
+        .max(orphan.started);
     orphan.facts.rev += 1;
     end(c, &orphan.facts, ended, "crash")?;
-    let ending = Ending { started: orphan.started, ended, reason: "crash", recording: None };
+    let ending = Ending {
+        started: orphan.started,
+        ended,
+        reason: "crash",
+        recording: None,
+    };
     let record = records::motion_ended(id, &orphan.camera, &orphan.facts, ending);
     outbox::put(c, &of_boot(run, orphan.boot), &record)
 }
 
 /// Records about moments of an earlier boot belong to that boot.
 fn of_boot(run: &Run, boot: i64) -> Run {
-    Run { boot, ..run.clone() }
+    Run {
+        boot,
+        ..run.clone()
+    }
 }
 
 async fn salvaged(spool: &Spool, row: &RecordingRow) -> Option<KeptFile> {
     let part = crate::spool::part_of(&spool.clip_path(&row.camera.parse().ok()?, row.id));
-    let outcome = tokio::task::spawn_blocking(move || salvage(&part)).await.ok()?;
+    let outcome = tokio::task::spawn_blocking(move || salvage(&part))
+        .await
+        .ok()?;
     match outcome {
         Ok(Outcome::Salvaged(clip)) => Some(KeptFile {
             size_bytes: clip.size_bytes,

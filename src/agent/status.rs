@@ -93,7 +93,10 @@ impl StatusHub {
 
     /// The document now.
     pub fn snapshot(&self) -> Status {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -131,7 +134,12 @@ pub async fn ask(dir: &Path) -> std::io::Result<Option<Status>> {
     let path: PathBuf = dir.join(SOCKET_NAME);
     let stream = match UnixStream::connect(&path).await {
         Ok(stream) => stream,
-        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => {
+        Err(e)
+            if matches!(
+                e.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
+            ) =>
+        {
             return Ok(None);
         }
         Err(e) => return Err(e),
@@ -140,5 +148,7 @@ pub async fn ask(dir: &Path) -> std::io::Result<Option<Status>> {
     tokio::time::timeout(IO_TIMEOUT, stream.take(MAX_BYTES).read_to_end(&mut body))
         .await
         .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
-    serde_json::from_slice(&body).map(Some).map_err(std::io::Error::other)
+    serde_json::from_slice(&body)
+        .map(Some)
+        .map_err(std::io::Error::other)
 }

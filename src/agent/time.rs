@@ -20,7 +20,10 @@ pub struct TimeKeeper {
 impl TimeKeeper {
     /// Starts with no more than a floor.
     pub fn new(clock: Clock, floor: Wall) -> Self {
-        Self { clock, trusted: Arc::new(Mutex::new(TrustedClock::new(floor))) }
+        Self {
+            clock,
+            trusted: Arc::new(Mutex::new(TrustedClock::new(floor))),
+        }
     }
 
     /// CLOCK_BOOTTIME now.
@@ -57,7 +60,10 @@ impl TimeKeeper {
     }
 
     fn reading(&self) -> Reading {
-        Reading { mono: self.clock.mono(), system: self.clock.system_wall() }
+        Reading {
+            mono: self.clock.mono(),
+            system: self.clock.system_wall(),
+        }
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut TrustedClock) -> R) -> R {

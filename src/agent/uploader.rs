@@ -79,7 +79,10 @@ pub struct Uploader {
 impl Uploader {
     /// Sends as `client` what `db` holds.
     pub fn new(db: Db, client: Client, time: TimeKeeper, entropy: Entropy) -> Self {
-        let (status, _) = watch::channel(SyncStatus { state: "starting", ..SyncStatus::default() });
+        let (status, _) = watch::channel(SyncStatus {
+            state: "starting",
+            ..SyncStatus::default()
+        });
         Self {
             db,
             client,
@@ -127,7 +130,10 @@ impl Uploader {
             }
         }
         // Whatever is not sent by then stays in the table.
-        let _ = tokio::time::timeout(last, async { while let Ok(Pass::More) = self.pass().await {} }).await;
+        let _ = tokio::time::timeout(last, async {
+            while let Ok(Pass::More) = self.pass().await {}
+        })
+        .await;
     }
 
     /// One bounded batch: read the table, send, write the table.
@@ -140,7 +146,10 @@ impl Uploader {
         }
         let limit = self.size.limit();
         let fresh = self.entropy.uuid_v7(self.time.wall());
-        let batch = self.db.call(Urgency::Now, move |c, _| batch::take(c, limit, fresh)).await?;
+        let batch = self
+            .db
+            .call(Urgency::Now, move |c, _| batch::take(c, limit, fresh))
+            .await?;
         let Some(batch) = batch else {
             return Ok(Pass::Idle);
         };
@@ -178,18 +187,28 @@ impl Uploader {
             }
         });
         if !broken.is_empty() {
-            tracing::error!(count = broken.len(), "stored records are damaged, moved to the dead letters");
+            tracing::error!(
+                count = broken.len(),
+                "stored records are damaged, moved to the dead letters"
+            );
             let now = self.time.mono();
             self.db
                 .call(Urgency::Now, move |c, run| {
-                    broken.iter().try_for_each(|seq| batch::bury(c, run, *seq, "damaged", "", now))
+                    broken
+                        .iter()
+                        .try_for_each(|seq| batch::bury(c, run, *seq, "damaged", "", now))
                 })
                 .await?;
         }
         Ok((batch, batch_body(&events)))
     }
 
-    async fn send(&mut self, path: &str, body: Option<&[u8]>, key: Option<Uuid>) -> Result<Outcome, DbError> {
+    async fn send(
+        &mut self,
+        path: &str,
+        body: Option<&[u8]>,
+        key: Option<Uuid>,
+    ) -> Result<Outcome, DbError> {
         let sent = self.time.mono();
         let call = Call {
             path,
@@ -198,26 +217,45 @@ impl Uploader {
             idempotency_key: key,
             gzip: sent >= self.no_gzip_until,
         };
-        match self.client.send(&call, self.time.wall(), self.entropy.bytes()).await {
+        match self
+            .client
+            .send(&call, self.time.wall(), self.entropy.bytes())
+            .await
+        {
             Ok(reply) => {
                 self.learn_from(&reply, sent).await?;
                 Ok(outcome(reply))
             }
             Err(e) => {
                 tracing::debug!(error = %e, "no answer from the cloud");
-                self.status.send_modify(|s| s.last_error = Some(e.to_string()));
+                self.status
+                    .send_modify(|s| s.last_error = Some(e.to_string()));
                 Ok(Outcome::NoAnswer)
             }
         }
     }
 
     async fn learn_from(&mut self, reply: &Reply, sent: Mono) -> Result<(), DbError> {
-        let Some(date) = reply.date else { return Ok(()) };
-        let sample = DateSample { date, sent, received: self.time.mono(), cached: reply.cached };
+        let Some(date) = reply.date else {
+            return Ok(());
+        };
+        let sample = DateSample {
+            date,
+            sent,
+            received: self.time.mono(),
+            cached: reply.cached,
+        };
         if let Learned::Moved { by_us } = self.time.learn(sample) {
-            tracing::info!(offset_s = by_us as f64 / 1e6, "learned the time from the cloud");
+            tracing::info!(
+                offset_s = by_us as f64 / 1e6,
+                "learned the time from the cloud"
+            );
             let (clock, wall) = (self.time.boot_clock(), self.time.wall());
-            self.db.call(Urgency::Now, move |c, run| open::set_boot_clock(c, run, clock, wall)).await?;
+            self.db
+                .call(Urgency::Now, move |c, run| {
+                    open::set_boot_clock(c, run, clock, wall)
+                })
+                .await?;
         }
         Ok(())
     }
@@ -232,8 +270,12 @@ impl Uploader {
         match reaction {
             Reaction::Settle(results) => {
                 let key = batch.key;
-                let settled =
-                    self.db.call(Urgency::Now, move |c, run| batch::settle(c, run, key, &results, now)).await?;
+                let settled = self
+                    .db
+                    .call(Urgency::Now, move |c, run| {
+                        batch::settle(c, run, key, &results, now)
+                    })
+                    .await?;
                 Ok(self.settled(&batch, settled, now))
             }
             Reaction::Backoff(after) => {
@@ -256,7 +298,9 @@ impl Uploader {
                 Ok(Pass::Wait(now + pause))
             }
             Reaction::Suspended => Ok(self.pause("suspended", &text, now + SUSPENDED_PAUSE)),
-            Reaction::Misconfigured => Ok(self.pause("misconfigured", &text, now + MISCONFIGURED_PAUSE)),
+            Reaction::Misconfigured => {
+                Ok(self.pause("misconfigured", &text, now + MISCONFIGURED_PAUSE))
+            }
             Reaction::TooOld => Ok(self.pause("too_old", &text, now + MISCONFIGURED_PAUSE)),
             // What follows a proven unclaim is the claim's business; here it only stops the sending.
             Reaction::Unclaimed => Ok(self.pause("unclaimed", &text, now + MISCONFIGURED_PAUSE)),
@@ -283,9 +327,16 @@ impl Uploader {
             s.rejected += settled.rejected as u64;
             s.last_success_s = Some(now.0 / 1_000_000_000);
         });
-        tracing::debug!(sent = batch.rows.len(), delivered = settled.delivered, "batch settled");
+        tracing::debug!(
+            sent = batch.rows.len(),
+            delivered = settled.delivered,
+            "batch settled"
+        );
         if settled.rejected > 0 {
-            tracing::warn!(count = settled.rejected, "the cloud refused records, see outbox ls --dead");
+            tracing::warn!(
+                count = settled.rejected,
+                "the cloud refused records, see outbox ls --dead"
+            );
         }
         if settled.delivered + settled.rejected == 0 {
             // The cloud answered, but took nothing: as a 503.
@@ -296,17 +347,34 @@ impl Uploader {
     }
 
     /// Halves the batch; one record that is still refused goes to the dead letters.
-    async fn split(&mut self, batch: &Batch, code: &'static str, alarm: bool, now: Mono) -> Result<Pass, DbError> {
+    async fn split(
+        &mut self,
+        batch: &Batch,
+        code: &'static str,
+        alarm: bool,
+        now: Mono,
+    ) -> Result<Pass, DbError> {
         self.status.send_modify(|s| s.malformed += u64::from(alarm));
         if self.size.shrink(batch.rows.len()) {
             self.release().await?;
             return Ok(Pass::More);
         }
         let seq = batch.rows[0].seq;
-        tracing::warn!(seq, code, "the cloud cannot take a record, moved to the dead letters");
+        tracing::warn!(
+            seq,
+            code,
+            "the cloud cannot take a record, moved to the dead letters"
+        );
         self.db
             .call(Urgency::Now, move |c, run| {
-                batch::bury(c, run, seq, code, "the cloud cannot take it alone either", now)
+                batch::bury(
+                    c,
+                    run,
+                    seq,
+                    code,
+                    "the cloud cannot take it alone either",
+                    now,
+                )
             })
             .await?;
         self.status.send_modify(|s| s.rejected += 1);
@@ -333,7 +401,11 @@ impl Uploader {
     fn failed(&self, state: &'static str, text: &str) {
         self.status.send_modify(|s| {
             if s.state != state {
-                tracing::warn!(state, reason = text, "cloud does not take records, they wait");
+                tracing::warn!(
+                    state,
+                    reason = text,
+                    "cloud does not take records, they wait"
+                );
             }
             s.state = state;
             if s.last_error.is_none() || text != "no answer" {
@@ -344,7 +416,10 @@ impl Uploader {
 }
 
 fn outcome(reply: Reply) -> Outcome {
-    let results = (200..300).contains(&reply.status).then(|| parse_results(&reply.body)).flatten();
+    let results = (200..300)
+        .contains(&reply.status)
+        .then(|| parse_results(&reply.body))
+        .flatten();
     Outcome::Answer {
         status: reply.status,
         code: reply.code,

@@ -33,6 +33,9 @@ impl Clock {
 
     /// Name of this machine, for people.
     pub fn hostname(&self) -> String {
-        rustix::system::uname().nodename().to_string_lossy().into_owned()
+        rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned()
     }
 }

@@ -19,7 +19,9 @@ impl Entropy {
     /// Random bytes.
     pub fn bytes<const N: usize>(&self) -> [u8; N] {
         let mut out = [0; N];
-        self.0.fill(&mut out).expect("the kernel's random source works");
+        self.0
+            .fill(&mut out)
+            .expect("the kernel's random source works");
         out
     }
 

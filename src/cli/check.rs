@@ -15,8 +15,16 @@ pub fn run(path: &Path, format: Format) -> anyhow::Result<ExitCode> {
             if format.json {
                 output::json(&json!({ "file": path, "faults": [] }))?;
             } else {
-                let cloud = if config.cloud.is_some() { "a cloud" } else { "no cloud (standalone)" };
-                println!("{} is right: {} camera(s), {cloud}", path.display(), config.cameras.len());
+                let cloud = if config.cloud.is_some() {
+                    "a cloud"
+                } else {
+                    "no cloud (standalone)"
+                };
+                println!(
+                    "{} is right: {} camera(s), {cloud}",
+                    path.display(),
+                    config.cameras.len()
+                );
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -26,8 +34,10 @@ pub fn run(path: &Path, format: Format) -> anyhow::Result<ExitCode> {
 /// Prints the faults; the exit code says "wrong configuration".
 pub fn report(path: &Path, faults: &[Fault], as_json: bool) -> ExitCode {
     if as_json {
-        let list: Vec<_> =
-            faults.iter().map(|f| json!({ "key": f.key, "value": f.value, "problem": f.problem })).collect();
+        let list: Vec<_> = faults
+            .iter()
+            .map(|f| json!({ "key": f.key, "value": f.value, "problem": f.problem }))
+            .collect();
         // Nothing to do about a closed standard output.
         let _ = output::json(&json!({ "file": path, "faults": list }));
     } else {

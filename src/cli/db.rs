@@ -50,8 +50,12 @@ pub fn run(config: &Config, command: &DbCommand) -> anyhow::Result<ExitCode> {
     }
     let known: HashSet<_> = rows.iter().map(|r| r.id).collect();
     for file in Spool::open(&config.spool)?.scan()? {
-        if matches!(file.kind, FileKind::Clip | FileKind::Part) && file.id.is_none_or(|id| !known.contains(&id)) {
-            report.files_without_row.push(file.path.display().to_string());
+        if matches!(file.kind, FileKind::Clip | FileKind::Part)
+            && file.id.is_none_or(|id| !known.contains(&id))
+        {
+            report
+                .files_without_row
+                .push(file.path.display().to_string());
         }
     }
     bar.finish_and_clear();
@@ -59,7 +63,10 @@ pub fn run(config: &Config, command: &DbCommand) -> anyhow::Result<ExitCode> {
     if format.json {
         output::json(&report)?;
     } else {
-        println!("database: {}, {} broken reference(s)", report.database, report.broken_references);
+        println!(
+            "database: {}, {} broken reference(s)",
+            report.database, report.broken_references
+        );
         println!("clips:    {} row(s)", report.clips);
         for path in &report.rows_without_file {
             println!("missing file: {path}");
@@ -69,5 +76,9 @@ pub fn run(config: &Config, command: &DbCommand) -> anyhow::Result<ExitCode> {
         }
         println!("{}", if sound { "all is sound" } else { "not sound" });
     }
-    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if sound {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

@@ -62,14 +62,22 @@ fn time(text: &str) -> Result<Wall, String> {
 
 impl ListArgs {
     fn filter(&self) -> Filter {
-        Filter { camera: self.camera.clone(), since: self.since, limit: self.limit }
+        Filter {
+            camera: self.camera.clone(),
+            since: self.since,
+            limit: self.limit,
+        }
     }
 }
 
 /// Opens the store for reading.
 pub fn store(config: &Config) -> anyhow::Result<Connection> {
     let path = config.state_dir.join(FILE_NAME);
-    anyhow::ensure!(path.exists(), "{} is not there: the agent has not run with this state directory yet", path.display());
+    anyhow::ensure!(
+        path.exists(),
+        "{} is not there: the agent has not run with this state directory yet",
+        path.display()
+    );
     db::schema::open_reader(&path).with_context(|| format!("cannot open {}", path.display()))
 }
 
@@ -84,13 +92,28 @@ pub fn events(config: &Config, args: &ListArgs) -> anyhow::Result<ExitCode> {
         output::json(&events)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = output::table(&["STARTED (UTC)", "CAMERA", "STATE", "ENDED (UTC)", "PEAK", "ZONES", "CLIP"]);
+    let mut table = output::table(&[
+        "STARTED (UTC)",
+        "CAMERA",
+        "STATE",
+        "ENDED (UTC)",
+        "PEAK",
+        "ZONES",
+        "CLIP",
+    ]);
     for e in &events {
-        let zones = e.zones.as_array().map(|z| z.iter().filter_map(|v| v.as_str()).collect::<Vec<_>>().join(","));
+        let zones = e.zones.as_array().map(|z| {
+            z.iter()
+                .filter_map(|v| v.as_str())
+                .collect::<Vec<_>>()
+                .join(",")
+        });
         table.add_row([
             short(&e.started_at),
             e.camera.clone(),
-            e.end_reason.as_ref().map_or(e.state.clone(), |r| format!("{} ({r})", e.state)),
+            e.end_reason
+                .as_ref()
+                .map_or(e.state.clone(), |r| format!("{} ({r})", e.state)),
             e.ended_at.as_deref().map(short).unwrap_or_default(),
             format!("{:.2}", e.peak_score),
             zones.unwrap_or_default(),
@@ -107,14 +130,30 @@ pub fn clips(config: &Config, args: &ListArgs) -> anyhow::Result<ExitCode> {
         output::json(&clips)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = output::table(&["STARTED (UTC)", "CAMERA", "LENGTH", "SIZE", "STATE", "FORMAT", "FILE"]);
+    let mut table = output::table(&[
+        "STARTED (UTC)",
+        "CAMERA",
+        "LENGTH",
+        "SIZE",
+        "STATE",
+        "FORMAT",
+        "FILE",
+    ]);
     for c in &clips {
         table.add_row([
             short(&c.started_at),
             c.camera.clone(),
-            c.duration_s.map(|s| format!("{s:.1} s")).unwrap_or_default(),
-            c.size_bytes.map(|n| ByteSize(n).to_string()).unwrap_or_default(),
-            if c.truncated { format!("{}, truncated", c.state) } else { c.state.clone() },
+            c.duration_s
+                .map(|s| format!("{s:.1} s"))
+                .unwrap_or_default(),
+            c.size_bytes
+                .map(|n| ByteSize(n).to_string())
+                .unwrap_or_default(),
+            if c.truncated {
+                format!("{}, truncated", c.state)
+            } else {
+                c.state.clone()
+            },
             c.format.clone(),
             config.spool.dir.join(&c.path).display().to_string(),
         ]);
@@ -125,25 +164,47 @@ pub fn clips(config: &Config, args: &ListArgs) -> anyhow::Result<ExitCode> {
 
 pub fn outbox(config: &Config, command: &OutboxCommand) -> anyhow::Result<ExitCode> {
     match command {
-        OutboxCommand::Ls { dead, limit, format } => list_outbox(config, *dead, *limit, *format),
+        OutboxCommand::Ls {
+            dead,
+            limit,
+            format,
+        } => list_outbox(config, *dead, *limit, *format),
         OutboxCommand::Retry { id } => {
             // A second writer: SQLite's own lock keeps it apart from the agent's.
             let conn = db::schema::open_writer(&config.state_dir.join(FILE_NAME))?;
             let revived = db::batch::revive(&conn, *id)?;
             println!("{revived} record(s) will be sent again");
-            Ok(if revived > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            Ok(if revived > 0 {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
         }
         OutboxCommand::Export { output } => export(config, output.as_ref()),
     }
 }
 
-fn list_outbox(config: &Config, dead: bool, limit: u32, format: Format) -> anyhow::Result<ExitCode> {
+fn list_outbox(
+    config: &Config,
+    dead: bool,
+    limit: u32,
+    format: Format,
+) -> anyhow::Result<ExitCode> {
     let lines = query::outbox(&store(config)?, dead, limit)?;
     if format.json {
         output::json(&lines)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = output::table(&["SEQ", "CLASS", "RECORD", "CAMERA", "MADE (UTC)", "SENT", "REFUSED", "ID"]);
+    let mut table = output::table(&[
+        "SEQ",
+        "CLASS",
+        "RECORD",
+        "CAMERA",
+        "MADE (UTC)",
+        "SENT",
+        "REFUSED",
+        "ID",
+    ]);
     for l in &lines {
         table.add_row([
             l.seq.to_string(),
@@ -156,7 +217,14 @@ fn list_outbox(config: &Config, dead: bool, limit: u32, format: Format) -> anyho
             l.id.to_string(),
         ]);
     }
-    output::print(&table, if dead { "no refused records" } else { "nothing waits for the cloud" })?;
+    output::print(
+        &table,
+        if dead {
+            "no refused records"
+        } else {
+            "nothing waits for the cloud"
+        },
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -164,7 +232,8 @@ fn export(config: &Config, path: Option<&PathBuf>) -> anyhow::Result<ExitCode> {
     let conn = store(config)?;
     let mut out: Box<dyn std::io::Write> = match path {
         Some(path) => Box::new(std::io::BufWriter::new(
-            std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?,
+            std::fs::File::create(path)
+                .with_context(|| format!("cannot write {}", path.display()))?,
         )),
         None => Box::new(std::io::stdout().lock()),
     };

@@ -29,10 +29,21 @@ const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// Captures V4L2 and RTSP cameras, detects motion, keeps a clip of every event, and brings events to the cloud exactly
 /// once. Without a cloud in the configuration it works standalone.
 #[derive(Debug, Parser)]
-#[command(name = "sentrycam", version, arg_required_else_help = true, infer_subcommands = true)]
+#[command(
+    name = "sentrycam",
+    version,
+    arg_required_else_help = true,
+    infer_subcommands = true
+)]
 pub struct Cli {
     /// Configuration file.
-    #[arg(short, long, global = true, default_value = "/etc/sentrycam/sentrycam.toml", value_name = "FILE")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        default_value = "/etc/sentrycam/sentrycam.toml",
+        value_name = "FILE"
+    )]
     config: PathBuf,
     #[command(subcommand)]
     command: Command,
@@ -86,7 +97,10 @@ pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn with_config(path: &Path, f: impl FnOnce(Config) -> anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+fn with_config(
+    path: &Path,
+    f: impl FnOnce(Config) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
     match load(path)? {
         Ok(config) => f(config),
         Err(faults) => Ok(check::report(path, &faults, false)),
@@ -95,17 +109,25 @@ fn with_config(path: &Path, f: impl FnOnce(Config) -> anyhow::Result<ExitCode>) 
 
 /// Reads and checks the configuration; the inner error names every fault.
 fn load(path: &Path) -> anyhow::Result<Result<Config, Vec<Fault>>> {
-    let text = read_bounded(path)
-        .with_context(|| format!("cannot read the configuration {} (choose another with --config)", path.display()))?;
+    let text = read_bounded(path).with_context(|| {
+        format!(
+            "cannot read the configuration {} (choose another with --config)",
+            path.display()
+        )
+    })?;
     Ok(Config::parse(&text, &|file| {
-        read_bounded(file).map(|s| Secret::new(s.trim_end_matches(['\n', '\r']))).map_err(|e| e.to_string())
+        read_bounded(file)
+            .map(|s| Secret::new(s.trim_end_matches(['\n', '\r'])))
+            .map_err(|e| e.to_string())
     }))
 }
 
 fn read_bounded(path: &Path) -> std::io::Result<String> {
     use std::io::Read as _;
     let mut text = String::new();
-    std::fs::File::open(path)?.take(MAX_CONFIG_BYTES).read_to_string(&mut text)?;
+    std::fs::File::open(path)?
+        .take(MAX_CONFIG_BYTES)
+        .read_to_string(&mut text)?;
     Ok(text)
 }
 

@@ -9,7 +9,9 @@ use crate::agent::status::{Status, ask};
 use crate::config::Config;
 
 pub fn run(config: &Config, format: Format) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let status = runtime
         .block_on(ask(&config.state_dir))
         .with_context(|| format!("cannot ask the agent in {}", config.state_dir.display()))?;
@@ -28,7 +30,13 @@ pub fn run(config: &Config, format: Format) -> anyhow::Result<ExitCode> {
 }
 
 fn show(s: &Status) -> anyhow::Result<()> {
-    println!("sentrycam {}, up {}, {} (clock: {})", s.version, output::age(s.uptime_s as f64), s.now, s.timequality);
+    println!(
+        "sentrycam {}, up {}, {} (clock: {})",
+        s.version,
+        output::age(s.uptime_s as f64),
+        s.now,
+        s.timequality
+    );
     let text = |v: &serde_json::Value, key: &str| match &v[key] {
         serde_json::Value::String(t) => t.clone(),
         serde_json::Value::Null => "-".into(),
@@ -38,17 +46,39 @@ fn show(s: &Status) -> anyhow::Result<()> {
     println!(
         "cloud: {}{}, {} delivered, {} refused",
         text(sync, "state"),
-        sync["last_error"].as_str().map(|e| format!(" ({e})")).unwrap_or_default(),
+        sync["last_error"]
+            .as_str()
+            .map(|e| format!(" ({e})"))
+            .unwrap_or_default(),
         text(sync, "delivered"),
         text(sync, "rejected"),
     );
-    let rows: u64 = s.backlog["rows"].as_array().map(|r| r.iter().filter_map(|v| v.as_u64()).sum()).unwrap_or(0);
-    let oldest = s.backlog["oldest_age_s"].as_f64().map(|a| format!(", oldest {}", output::age(a))).unwrap_or_default();
+    let rows: u64 = s.backlog["rows"]
+        .as_array()
+        .map(|r| r.iter().filter_map(|v| v.as_u64()).sum())
+        .unwrap_or(0);
+    let oldest = s.backlog["oldest_age_s"]
+        .as_f64()
+        .map(|a| format!(", oldest {}", output::age(a)))
+        .unwrap_or_default();
     println!("queue: {rows} record(s) wait{oldest}");
-    println!("disk:  {} free of {} for clips", text(&s.system, "spool_free"), text(&s.system, "spool_total"));
+    println!(
+        "disk:  {} free of {} for clips",
+        text(&s.system, "spool_free"),
+        text(&s.system, "spool_total")
+    );
     println!();
     let mut table = output::table(&[
-        "CAMERA", "STATE", "LAST FRAME", "FPS", "KBIT/S", "FORMAT", "RECONNECTS", "DETECTION", "RECORDING", "LAST REASON",
+        "CAMERA",
+        "STATE",
+        "LAST FRAME",
+        "FPS",
+        "KBIT/S",
+        "FORMAT",
+        "RECONNECTS",
+        "DETECTION",
+        "RECORDING",
+        "LAST REASON",
     ]);
     for (id, c) in &s.cameras {
         table.add_row([

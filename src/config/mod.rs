@@ -1,7 +1,10 @@
-//! Configuration: [`raw`] is what the TOML says (unknown keys refused), [`Config`] is what was checked.
+//! Configuration: the text of the TOML file in, a checked [`Config`] out, or every fault at once.
 //!
-//! [`check`] reports all faults at once, each with key, value and range. The shipped `config/sentrycam.toml` equals
-//! the defaults; a test proves it. Pure: reading files is the caller's.
+//! [`Config::parse`] names each fault with key, value and range; an unknown key is one. The shipped
+//! `config/sentrycam.toml` equals the defaults; a test proves it. Pure: reading files is the caller's.
+
+mod parse;
+mod table;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +13,42 @@ use url::Url;
 
 use crate::model::{CameraId, RecordMode, Secret};
 use crate::units::ByteSize;
+
+/// One fault of a configuration file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Full name, e.g. `camera[0].motion.sensitivity`.
+    pub key: String,
+    /// What stands there; empty where nothing does, or where it may be a secret.
+    pub value: String,
+    /// What it must be.
+    pub problem: String,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.value.is_empty() {
+            write!(f, "{} {}", self.key, self.problem)
+        } else {
+            write!(f, "{} = {} {}", self.key, self.value, self.problem)
+        }
+    }
+}
+
+/// An address for people: without user and password.
+pub fn redacted(text: &str) -> String {
+    let Some(scheme_end) = text.find("://").map(|i| i + 3) else {
+        return text.to_owned();
+    };
+    let (scheme, rest) = text.split_at(scheme_end);
+    let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..authority_end].rfind('@') {
+        Some(at) => format!("{scheme}***@{}", &rest[at + 1..]),
+        // A password with a slash in it ends the authority early; show nothing then.
+        None if rest.contains('@') => format!("{scheme}***"),
+        None => text.to_owned(),
+    }
+}
 
 /// Checked configuration of the agent.
 #[derive(Debug, Clone, PartialEq)]

@@ -244,7 +244,11 @@ pub fn outbox(conn: &Connection, dead: bool, limit: u32) -> Result<Vec<OutboxLin
 
 /// References to rows that are not there.
 pub fn broken_references(conn: &Connection) -> Result<i64, DbError> {
-    Ok(conn.query_row("select count(*) from pragma_foreign_key_check", [], |r| r.get(0))?)
+    Ok(
+        conn.query_row("select count(*) from pragma_foreign_key_check", [], |r| {
+            r.get(0)
+        })?,
+    )
 }
 
 /// All recording rows whose bytes should be in the spool.

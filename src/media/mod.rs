@@ -32,8 +32,8 @@ use crate::model::{DownReason, StreamInfo};
 use crate::recording::ring::Item;
 use crate::time::{Anchor, Pts};
 
-pub use capture::{CaptureSession, LumaWish, Stats};
 pub use self::gst::init;
+pub use capture::{CaptureSession, LumaWish, Stats};
 pub use gstreamer::Caps;
 
 /// Which of a camera's two streams.

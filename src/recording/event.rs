@@ -266,8 +266,8 @@ impl EventMachine {
     fn tell(&mut self, actions: &mut Vec<Action>) {
         let now = self.now;
         let Some(a) = &mut self.active else { return };
-        let news = a.facts.peak_score >= a.told_peak + PEAK_NEWS
-            || a.facts.zones.len() > a.told_zones;
+        let news =
+            a.facts.peak_score >= a.told_peak + PEAK_NEWS || a.facts.zones.len() > a.told_zones;
         if news && now.since(a.told_at) >= UPDATE_EVERY {
             a.told_at = now;
             a.told_peak = a.facts.peak_score;

@@ -107,7 +107,16 @@ fn movement_found_after_the_post_roll_is_another_event() {
     let mut m = machine(5, 2, 300);
     moves(&mut m, 1000);
     let both = moves(&mut m, 9000);
-    assert!(matches!(&both[..], [Action::End { .. }, Action::Start { continues: false, .. }]));
+    assert!(matches!(
+        &both[..],
+        [
+            Action::End { .. },
+            Action::Start {
+                continues: false,
+                ..
+            }
+        ]
+    ));
 }
 
 #[test]
@@ -122,20 +131,37 @@ fn updates_carry_news_and_come_at_most_once_a_second() {
         [Action::Update { facts }]
             if facts.rev == 2 && facts.peak_score == 0.6 && facts.score == 0.3 && facts.zones == [0, 2]
     ));
-    assert!(m.observe(at(5000), &motion(0.65, &[2], at(1000))).is_empty());
+    assert!(
+        m.observe(at(5000), &motion(0.65, &[2], at(1000)))
+            .is_empty()
+    );
 }
 
 /// One input of the machine.
 #[derive(Debug, Clone)]
 enum Input {
-    Frame { after_ms: u64, verdict: u8, lag_ms: u64, score: f32, zone: usize },
-    Tick { after_ms: u64 },
+    Frame {
+        after_ms: u64,
+        verdict: u8,
+        lag_ms: u64,
+        score: f32,
+        zone: usize,
+    },
+    Tick {
+        after_ms: u64,
+    },
     Gap,
 }
 
 fn input() -> impl Strategy<Value = Input> {
     let frame = (0u64..6000, 0u8..6, 0u64..4000, 0.0f32..1.0, 0usize..4).prop_map(
-        |(after_ms, verdict, lag_ms, score, zone)| Input::Frame { after_ms, verdict, lag_ms, score, zone },
+        |(after_ms, verdict, lag_ms, score, zone)| Input::Frame {
+            after_ms,
+            verdict,
+            lag_ms,
+            score,
+            zone,
+        },
     );
     prop_oneof![
         12 => frame,
@@ -151,7 +177,13 @@ fn run(m: &mut EventMachine, inputs: &[Input]) -> Vec<(Vec<Action>, Vec<Pts>)> {
     for input in inputs.iter().chain([&Input::Gap]) {
         let (actions, moving) = sessions.last_mut().unwrap();
         match input {
-            Input::Frame { after_ms, verdict, lag_ms, score, zone } => {
+            Input::Frame {
+                after_ms,
+                verdict,
+                lag_ms,
+                score,
+                zone,
+            } => {
                 ms += after_ms;
                 let verdict = match verdict {
                     0 => Verdict::Quiet,

@@ -6,7 +6,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Sets logging up for the process. The filter comes from `SENTRYCAM_LOG` (e.g. `debug`, `sentrycam::agent=trace`).
 pub fn init() {
-    let filter = EnvFilter::try_from_env("SENTRYCAM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter =
+        EnvFilter::try_from_env("SENTRYCAM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -59,8 +59,16 @@ struct PhaseTasks {
 impl Default for Supervisor {
     fn default() -> Self {
         let (failed, failures) = mpsc::channel(8);
-        let phase = |phase| PhaseTasks { phase, stop: CancellationToken::new(), tasks: JoinSet::new() };
-        Self { phases: Phase::ALL.map(phase).into(), failed, failures }
+        let phase = |phase| PhaseTasks {
+            phase,
+            stop: CancellationToken::new(),
+            tasks: JoinSet::new(),
+        };
+        Self {
+            phases: Phase::ALL.map(phase).into(),
+            failed,
+            failures,
+        }
     }
 }
 
@@ -71,9 +79,17 @@ impl Supervisor {
     }
 
     /// Starts a task. If it panics, [`Supervisor::failure`] tells its name.
-    pub fn spawn(&mut self, phase: Phase, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    pub fn spawn(
+        &mut self,
+        phase: Phase,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
         let failed = self.failed.clone();
-        let guard = FailGuard { name, failed: Some(failed) };
+        let guard = FailGuard {
+            name,
+            failed: Some(failed),
+        };
         self.phases[phase as usize].tasks.spawn(async move {
             let mut guard = guard;
             task.await;
@@ -138,7 +154,10 @@ mod tests {
             });
         }
         assert_eq!(supervisor.shut_down().await, [Phase::Journal]);
-        assert_eq!(*order.lock().unwrap(), [Phase::Intake, Phase::Sync, Phase::Serving]);
+        assert_eq!(
+            *order.lock().unwrap(),
+            [Phase::Intake, Phase::Sync, Phase::Serving]
+        );
     }
 
     #[tokio::test]

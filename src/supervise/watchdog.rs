@@ -24,7 +24,9 @@ where
     F: Fn() -> Fut,
     Fut: Future<Output = bool>,
 {
-    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    let Some(limit) = sd_notify::watchdog_enabled() else {
+        return;
+    };
     let period = (limit / 3).max(Duration::from_secs(1));
     loop {
         tokio::select! {

@@ -88,11 +88,27 @@ pub struct ClipJob {
 pub fn clip(job: ClipJob) -> (ClipHandle, impl Future<Output = ()> + Send) {
     let (packets, inbox) = mpsc::channel(QUEUE);
     let waiting = Arc::new(AtomicUsize::new(0));
-    (ClipHandle { packets, waiting: Arc::clone(&waiting) }, run(job, inbox, waiting))
+    (
+        ClipHandle {
+            packets,
+            waiting: Arc::clone(&waiting),
+        },
+        run(job, inbox, waiting),
+    )
 }
 
 async fn run(job: ClipJob, packets: mpsc::Receiver<Packet>, waiting: Arc<AtomicUsize>) {
-    let ClipJob { mut clip, file, caps, audio, committed, spool, min_free, journal, ids } = job;
+    let ClipJob {
+        mut clip,
+        file,
+        caps,
+        audio,
+        committed,
+        spool,
+        min_free,
+        journal,
+        ids,
+    } = job;
     if committed.await.is_err() {
         return; // The store is gone; without a row there is no clip.
     }
@@ -114,15 +130,28 @@ async fn run(job: ClipJob, packets: mpsc::Receiver<Packet>, waiting: Arc<AtomicU
     match kept {
         Some(file) => {
             tracing::info!(
-                camera = clip.camera, clip = clip.path, duration_ms = file.duration_ms, bytes = file.size_bytes,
-                truncated = file.truncated, "clip kept"
+                camera = clip.camera,
+                clip = clip.path,
+                duration_ms = file.duration_ms,
+                bytes = file.size_bytes,
+                truncated = file.truncated,
+                "clip kept"
             );
             let record = records::recording_closed(RecordId((ids)()), &clip, &file);
-            journal.write(Fact::ClipKept { id, file }, vec![record]).await;
+            journal
+                .write(Fact::ClipKept { id, file }, vec![record])
+                .await;
         }
         None => {
             let at = clip.started;
-            let record = records::recording_deleted(RecordId((ids)()), &clip.camera, id, "lost", clip.rev, at);
+            let record = records::recording_deleted(
+                RecordId((ids)()),
+                &clip.camera,
+                id,
+                "lost",
+                clip.rev,
+                at,
+            );
             journal.write(Fact::ClipLost { id }, vec![record]).await;
         }
     }
@@ -131,11 +160,18 @@ async fn run(job: ClipJob, packets: mpsc::Receiver<Packet>, waiting: Arc<AtomicU
 /// Refuses a disk that is not there or is full, before anything is written to it.
 fn prepare(spool: &Spool, file: &Path, min_free: ByteSize) -> Result<(), WriteError> {
     spool.check_mount()?;
-    if let Some(camera) = file.parent().and_then(|p| p.file_name()?.to_str()?.parse().ok()) {
+    if let Some(camera) = file
+        .parent()
+        .and_then(|p| p.file_name()?.to_str()?.parse().ok())
+    {
         spool.prepare(&camera)?;
     }
     let free = spool.space()?.free;
-    if free < min_free { Err(WriteError::NoRoom { free, min_free }) } else { Ok(()) }
+    if free < min_free {
+        Err(WriteError::NoRoom { free, min_free })
+    } else {
+        Ok(())
+    }
 }
 
 async fn write(
@@ -169,7 +205,9 @@ enum WriteError {
 async fn blocking<R: Send + 'static>(
     work: impl FnOnce() -> Result<R, WriteError> + Send + 'static,
 ) -> Result<R, WriteError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| WriteError::Gone)?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| WriteError::Gone)?
 }
 
 fn kept(done: &ClipFile) -> KeptFile {

@@ -31,7 +31,15 @@ impl Detection {
     pub fn new(config: MotionConfig) -> Self {
         let (tx, frames) = mpsc::channel(QUEUE);
         let state = if config.enabled { "warming" } else { "off" };
-        Self { detector: Box::new(CellDetector::new(&config)), config, sampler: None, caps: None, frames, tx, state }
+        Self {
+            detector: Box::new(CellDetector::new(&config)),
+            config,
+            sampler: None,
+            caps: None,
+            frames,
+            tx,
+            state,
+        }
     }
 
     /// The word for the status.
@@ -106,7 +114,10 @@ impl Detection {
     }
 
     fn failed(&mut self, text: &str) {
-        tracing::warn!(error = text, "decoder failed, starting it again at the next key frame");
+        tracing::warn!(
+            error = text,
+            "decoder failed, starting it again at the next key frame"
+        );
         self.sampler = None;
         self.state = "failed";
     }

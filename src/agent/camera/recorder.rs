@@ -69,8 +69,25 @@ pub struct Recorder {
 
 impl Recorder {
     /// Records `camera` as `config` says.
-    pub fn new(camera: CameraId, config: RecordingConfig, store: ClipStore, journal: Journal, ids: IdSource) -> Self {
-        Self { camera, config, store, journal, ids, stream: None, open: None, wanted: None, not_before: Pts(0), tasks: JoinSet::new() }
+    pub fn new(
+        camera: CameraId,
+        config: RecordingConfig,
+        store: ClipStore,
+        journal: Journal,
+        ids: IdSource,
+    ) -> Self {
+        Self {
+            camera,
+            config,
+            store,
+            journal,
+            ids,
+            stream: None,
+            open: None,
+            wanted: None,
+            not_before: Pts(0),
+            tasks: JoinSet::new(),
+        }
     }
 
     /// A stream begins or changes: what was open is closed, an event goes on in another clip.
@@ -148,7 +165,12 @@ impl Recorder {
 
     async fn at_key_frame(&mut self, pts: Pts) {
         let continuous = self.config.mode == RecordMode::Continuous;
-        if continuous && self.open.as_ref().is_some_and(|o| segment_is_full(pts, o.first, self.config.segment)) {
+        if continuous
+            && self
+                .open
+                .as_ref()
+                .is_some_and(|o| segment_is_full(pts, o.first, self.config.segment))
+        {
             self.open = None;
         }
         if self.open.is_none()
@@ -157,20 +179,39 @@ impl Recorder {
             && let Some((opening, record, committed)) = self.begin(self.wanted, pts)
         {
             let camera = self.camera.clone();
-            let fact = Fact::ClipOpened { camera, clip: opening };
-            self.journal.write_then(fact, vec![record], Some(committed)).await;
+            let fact = Fact::ClipOpened {
+                camera,
+                clip: opening,
+            };
+            self.journal
+                .write_then(fact, vec![record], Some(committed))
+                .await;
         }
     }
 
-    fn begin(&mut self, event: Option<EventId>, first: Pts) -> Option<(Opening, Record, oneshot::Sender<()>)> {
+    fn begin(
+        &mut self,
+        event: Option<EventId>,
+        first: Pts,
+    ) -> Option<(Opening, Record, oneshot::Sender<()>)> {
         let stream = self.stream.as_ref()?;
         let id = RecordingId((self.ids)());
         let file = self.store.spool.clip_path(&self.camera, id);
         let path = format!("{}/{id}.mp4", self.camera);
         let audio = self.config.audio && stream.caps.audio.is_some();
-        let info = StreamInfo { has_audio: audio, ..stream.info.clone() };
+        let info = StreamInfo {
+            has_audio: audio,
+            ..stream.info.clone()
+        };
         let started = stream.anchor.mono(first);
-        let opening = Opening { id, event, started, mode: self.config.mode, info, path };
+        let opening = Opening {
+            id,
+            event,
+            started,
+            mode: self.config.mode,
+            info,
+            path,
+        };
         let record = records::recording_opened(RecordId((self.ids)()), &self.camera, &opening);
         let (tell, committed) = oneshot::channel();
         let (handle, task) = clip(ClipJob {
@@ -185,7 +226,12 @@ impl Recorder {
             ids: self.ids.clone(),
         });
         self.tasks.spawn(task);
-        self.open = Some(Open { handle, id, event, first });
+        self.open = Some(Open {
+            handle,
+            id,
+            event,
+            first,
+        });
         self.wanted = None;
         Some((opening, record, tell))
     }
@@ -194,7 +240,9 @@ impl Recorder {
         let Some(open) = &self.open else { return };
         match open.handle.push(packet.clone()) {
             Handed::Taken => return,
-            Handed::Full => tracing::warn!(camera = %self.camera, "the disk cannot follow, the clip is cut"),
+            Handed::Full => {
+                tracing::warn!(camera = %self.camera, "the disk cannot follow, the clip is cut")
+            }
             Handed::Failed => self.not_before = packet.pts + RETRY_AFTER,
         }
         self.wanted = open.event;
@@ -213,7 +261,12 @@ fn closed(camera: &CameraId, o: &Opening) -> ClosedClip {
         camera: camera.to_string(),
         event: o.event,
         started: o.started,
-        mode: if o.mode == RecordMode::Continuous { "continuous" } else { "motion" }.into(),
+        mode: if o.mode == RecordMode::Continuous {
+            "continuous"
+        } else {
+            "motion"
+        }
+        .into(),
         codec: o.info.codec.to_string(),
         width: o.info.width,
         height: o.info.height,

@@ -48,8 +48,12 @@ struct Window {
 impl Reporter {
     /// Reports about `config`'s camera.
     pub fn new(config: &CameraConfig, context: &CameraContext) -> Self {
-        let status =
-            CameraStatus { name: config.name.clone(), state: "starting".into(), detection: "off".into(), ..CameraStatus::default() };
+        let status = CameraStatus {
+            name: config.name.clone(),
+            state: "starting".into(),
+            detection: "off".into(),
+            ..CameraStatus::default()
+        };
         context.status.camera(config.id.as_str(), |c| *c = status);
         let source = match config.main {
             SourceConfig::Rtsp { .. } => "rtsp",
@@ -79,7 +83,15 @@ impl Reporter {
             c.format = Some(format.clone());
         });
         let now = self.context.time.mono();
-        let record = records::camera_up(self.id(), &self.camera, &self.name, self.source, info, self.rev(), now);
+        let record = records::camera_up(
+            self.id(),
+            &self.camera,
+            &self.name,
+            self.source,
+            info,
+            self.rev(),
+            now,
+        );
         self.context.journal.write(Fact::Told, vec![record]).await;
     }
 
@@ -95,7 +107,12 @@ impl Reporter {
             c.event_active = false;
             c.recording = false;
         });
-        if !self.up && self.told.as_ref().is_some_and(|told| told.code() == reason.code()) {
+        if !self.up
+            && self
+                .told
+                .as_ref()
+                .is_some_and(|told| told.code() == reason.code())
+        {
             tracing::debug!(camera = %self.camera, %reason, "camera is still down");
             return;
         }
@@ -104,8 +121,15 @@ impl Reporter {
         self.told = Some(reason.clone());
         let now = self.context.time.mono();
         let detail = reason.to_string();
-        let record =
-            records::camera_down(self.id(), &self.camera, &self.name, reason.code(), &detail, self.rev(), now);
+        let record = records::camera_down(
+            self.id(),
+            &self.camera,
+            &self.name,
+            reason.code(),
+            &detail,
+            self.rev(),
+            now,
+        );
         self.context.journal.write(Fact::Told, vec![record]).await;
     }
 
@@ -113,15 +137,31 @@ impl Reporter {
     pub fn session_starts(&mut self, stats: &Stats) {
         let now = self.context.time.mono();
         let (packets, bytes) = (stats.packets.load(Relaxed), stats.bytes.load(Relaxed));
-        self.window = Some(Window { at: now, packets, frames: 0, bytes, last_packet: now });
+        self.window = Some(Window {
+            at: now,
+            packets,
+            frames: 0,
+            bytes,
+            last_packet: now,
+        });
     }
 
     /// Publishes the figures of the last second; returns when the last packet came.
     pub fn tick(&mut self, stats: &Stats, frames: u64, shows: Shows) -> Mono {
         let now = self.context.time.mono();
         let (packets, bytes) = (stats.packets.load(Relaxed), stats.bytes.load(Relaxed));
-        let before = self.window.unwrap_or(Window { at: now, packets, frames, bytes, last_packet: now });
-        let last_packet = if packets > before.packets { now } else { before.last_packet };
+        let before = self.window.unwrap_or(Window {
+            at: now,
+            packets,
+            frames,
+            bytes,
+            last_packet: now,
+        });
+        let last_packet = if packets > before.packets {
+            now
+        } else {
+            before.last_packet
+        };
         if packets > before.packets {
             self.context.progress.fetch_add(1, Relaxed);
         }
@@ -131,7 +171,8 @@ impl Reporter {
             if seconds > 0.0 {
                 // Half the old figure: smooth enough to read, quick enough to trust.
                 c.fps = (c.fps + (frames - before.frames) as f64 / seconds) / 2.0;
-                c.bitrate_kbps = (c.bitrate_kbps + (bytes - before.bytes) as f64 / 125.0 / seconds) / 2.0;
+                c.bitrate_kbps =
+                    (c.bitrate_kbps + (bytes - before.bytes) as f64 / 125.0 / seconds) / 2.0;
             }
             c.last_frame_age_s = Some(now.since(last_packet).as_secs_f64());
             c.detection = shows.detection.to_owned();
@@ -139,7 +180,13 @@ impl Reporter {
             c.recording = shows.recording;
             c.dropped = dropped;
         });
-        self.window = Some(Window { at: now, packets, frames, bytes, last_packet });
+        self.window = Some(Window {
+            at: now,
+            packets,
+            frames,
+            bytes,
+            last_packet,
+        });
         last_packet
     }
 
@@ -152,4 +199,3 @@ impl Reporter {
         RecordId((self.context.ids)())
     }
 }
-

@@ -70,7 +70,10 @@ impl Session {
             recorder,
             detection: Detection::new(config.motion.clone()),
             machine: EventMachine::new(&config.recording),
-            ring: Ring::new(Limits { pre_roll: config.recording.pre_roll, max_bytes: RING_BYTES }),
+            ring: Ring::new(Limits {
+                pre_roll: config.recording.pre_roll,
+                max_bytes: RING_BYTES,
+            }),
             active: None,
             newest: Pts(0),
             watched: Watched::Main,
@@ -84,7 +87,9 @@ impl Session {
     pub fn reconnecting(&mut self) {
         self.reconnects += 1;
         let reconnects = self.reconnects;
-        self.context.status.camera(self.config.id.as_str(), |c| c.reconnects = reconnects);
+        self.context
+            .status
+            .camera(self.config.id.as_str(), |c| c.reconnects = reconnects);
     }
 
     /// Ends the event and the clips.
@@ -102,19 +107,29 @@ impl Session {
         stop: &CancellationToken,
     ) -> Option<DownReason> {
         let (tx, mut events) = mpsc::channel(QUEUE);
-        let wish = self
-            .config
-            .motion
-            .enabled
-            .then_some(LumaWish { max_width: MAX_WIDTH as usize, fps: self.config.motion.fps });
+        let wish = self.config.motion.enabled.then_some(LumaWish {
+            max_width: MAX_WIDTH as usize,
+            fps: self.config.motion.fps,
+        });
         let audio = self.config.recording.audio;
         let now = self.context.time.mono();
-        let capture = match CaptureSession::start(StreamKind::Main, &self.config.main, wish, audio, now, tx) {
+        let capture = match CaptureSession::start(
+            StreamKind::Main,
+            &self.config.main,
+            wish,
+            audio,
+            now,
+            tx,
+        ) {
             Ok(capture) => capture,
             Err(reason) => return Some(reason),
         };
         let mut sub = self.start_sub(now);
-        self.watched = if sub.capture.is_some() { Watched::Sub } else { Watched::Main };
+        self.watched = if sub.capture.is_some() {
+            Watched::Sub
+        } else {
+            Watched::Main
+        };
         let stats = capture.stats();
         let mut anchor: Option<Anchor> = None;
         let mut frames = 0u64;
@@ -199,7 +214,13 @@ impl Session {
         let (tx, events) = mpsc::channel(QUEUE);
         let retry_at = now + SUB_RETRY;
         let start = |source| CaptureSession::start(StreamKind::Sub, source, None, false, now, tx);
-        let capture = match self.config.sub.as_ref().filter(|_| self.config.motion.enabled).map(start) {
+        let capture = match self
+            .config
+            .sub
+            .as_ref()
+            .filter(|_| self.config.motion.enabled)
+            .map(start)
+        {
             Some(Ok(capture)) => Some(capture),
             Some(Err(reason)) => {
                 tracing::warn!(camera = %self.config.id, %reason, "sub-stream does not start, watching the main stream");
@@ -207,7 +228,12 @@ impl Session {
             }
             None => None,
         };
-        Sub { capture, events, anchor: None, retry_at }
+        Sub {
+            capture,
+            events,
+            anchor: None,
+            retry_at,
+        }
     }
 
     fn sub_event(&mut self, sub: &mut Sub, event: Option<CaptureEvent>) {
@@ -218,7 +244,9 @@ impl Session {
                 self.detection.stream(Some(&caps));
             }
             Some(CaptureEvent::Changed { caps, .. }) => self.detection.stream(Some(&caps)),
-            Some(CaptureEvent::Packet(packet)) if self.watched == Watched::Sub => self.detection.push(&packet),
+            Some(CaptureEvent::Packet(packet)) if self.watched == Watched::Sub => {
+                self.detection.push(&packet)
+            }
             Some(CaptureEvent::Packet(_) | CaptureEvent::Luma(_)) => {}
             Some(CaptureEvent::Down(reason)) => {
                 tracing::warn!(camera = %self.config.id, %reason, "sub-stream is down, watching the main stream");
@@ -240,7 +268,11 @@ impl Session {
         if self.watched != watched {
             self.watched = watched;
             let caps = self.recorder.current_stream().map(|s| s.caps.clone());
-            self.detection.stream(if watched == Watched::Main { caps.as_ref() } else { None });
+            self.detection.stream(if watched == Watched::Main {
+                caps.as_ref()
+            } else {
+                None
+            });
         }
     }
 
@@ -269,33 +301,66 @@ impl Session {
 
     /// Carries out what the machine decided, in order.
     async fn act(&mut self, actions: Vec<Action>, anchor: Option<Anchor>) {
-        let anchor = anchor.or(self.recorder.current_stream().map(|s| s.anchor)).unwrap_or(Anchor { zero: Mono(0) });
+        let anchor = anchor
+            .or(self.recorder.current_stream().map(|s| s.anchor))
+            .unwrap_or(Anchor { zero: Mono(0) });
         for action in actions {
             match action {
-                Action::Start { started_at, clip_from, facts, .. } => {
-                    self.start_event(started_at, clip_from, &facts, anchor).await;
+                Action::Start {
+                    started_at,
+                    clip_from,
+                    facts,
+                    ..
+                } => {
+                    self.start_event(started_at, clip_from, &facts, anchor)
+                        .await;
                 }
                 Action::Update { facts } => self.update_event(&facts, anchor).await,
-                Action::End { started_at, ended_at, reason, facts, .. } => {
-                    self.end_event(started_at, ended_at, reason.code(), &facts, anchor).await;
+                Action::End {
+                    started_at,
+                    ended_at,
+                    reason,
+                    facts,
+                    ..
+                } => {
+                    self.end_event(started_at, ended_at, reason.code(), &facts, anchor)
+                        .await;
                 }
             }
         }
     }
 
-    async fn start_event(&mut self, started_at: Pts, clip_from: Pts, facts: &Facts, anchor: Anchor) {
+    async fn start_event(
+        &mut self,
+        started_at: Pts,
+        clip_from: Pts,
+        facts: &Facts,
+        anchor: Anchor,
+    ) {
         let id = EventId((self.context.ids)());
         self.active = Some((id, started_at));
         let camera = self.config.id.clone();
         let known = self.facts(id, facts);
         let clip = self.recorder.begin_event(id, self.ring.cut(clip_from));
         let started = anchor.mono(started_at);
-        let preroll = clip.as_ref().map_or(0.0, |(opening, ..)| started.since(opening.started).as_secs_f64());
-        let detail = MotionDetail { score: facts.score, regions: &facts.regions };
+        let preroll = clip.as_ref().map_or(0.0, |(opening, ..)| {
+            started.since(opening.started).as_secs_f64()
+        });
+        let detail = MotionDetail {
+            score: facts.score,
+            regions: &facts.regions,
+        };
         let title = format!("Motion on {}", self.config.name);
         tracing::info!(camera = %camera, event = %id, score = facts.score, preroll_s = preroll, "motion started");
-        let mut told =
-            vec![records::motion_started(self.record_id(), &camera, &title, &known, detail, started, preroll)];
+        let mut told = vec![records::motion_started(
+            self.record_id(),
+            &camera,
+            &title,
+            &known,
+            detail,
+            started,
+            preroll,
+        )];
         let (clip, committed) = match clip {
             Some((opening, record, committed)) => {
                 told.push(record);
@@ -303,30 +368,66 @@ impl Session {
             }
             None => (None, None),
         };
-        let fact = Fact::EventStarted { camera, at: started, facts: known, clip };
+        let fact = Fact::EventStarted {
+            camera,
+            at: started,
+            facts: known,
+            clip,
+        };
         self.context.journal.write_then(fact, told, committed).await;
     }
 
     async fn update_event(&mut self, facts: &Facts, anchor: Anchor) {
         let Some((id, _)) = self.active else { return };
         let known = self.facts(id, facts);
-        let detail = MotionDetail { score: facts.score, regions: &facts.regions };
+        let detail = MotionDetail {
+            score: facts.score,
+            regions: &facts.regions,
+        };
         let at = anchor.mono(self.newest);
         let record = records::motion_updated(self.record_id(), &self.config.id, &known, detail, at);
-        self.context.journal.write(Fact::EventUpdated { facts: known }, vec![record]).await;
+        self.context
+            .journal
+            .write(Fact::EventUpdated { facts: known }, vec![record])
+            .await;
     }
 
-    async fn end_event(&mut self, started: Pts, ended: Pts, reason: &'static str, facts: &Facts, anchor: Anchor) {
-        let Some((id, _)) = self.active.take() else { return };
+    async fn end_event(
+        &mut self,
+        started: Pts,
+        ended: Pts,
+        reason: &'static str,
+        facts: &Facts,
+        anchor: Anchor,
+    ) {
+        let Some((id, _)) = self.active.take() else {
+            return;
+        };
         let known = self.facts(id, facts);
         let recording = self.recorder.current();
         let (started, ended) = (anchor.mono(started), anchor.mono(ended));
         tracing::info!(
             camera = %self.config.id, event = %id, duration_s = ended.since(started).as_secs_f64(), reason, "motion ended"
         );
-        let ending = Ending { started, ended, reason, recording };
-        let record = records::motion_ended(self.record_id(), self.config.id.as_str(), &known, ending);
-        self.context.journal.write(Fact::EventEnded { facts: known, at: ended, reason }, vec![record]).await;
+        let ending = Ending {
+            started,
+            ended,
+            reason,
+            recording,
+        };
+        let record =
+            records::motion_ended(self.record_id(), self.config.id.as_str(), &known, ending);
+        self.context
+            .journal
+            .write(
+                Fact::EventEnded {
+                    facts: known,
+                    at: ended,
+                    reason,
+                },
+                vec![record],
+            )
+            .await;
         self.recorder.end_event();
     }
 

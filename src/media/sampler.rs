@@ -81,7 +81,10 @@ pub struct Sampler {
     /// Mirrors the pace of the pictures, to leave out what nothing refers to before it is decoded.
     ahead: Pace,
     nal: Option<plane::NalLength>,
+    /// The decoder can only begin at a key frame: at the start, after a drain, after a loss.
     needs_key: bool,
+    /// Packets were dropped and no key frame came since.
+    behind: bool,
     fed: u64,
     packets_dropped: u64,
 }
@@ -137,6 +140,7 @@ impl Sampler {
             ahead: Pace::new(fps),
             nal: plane::NalLength::of(caps),
             needs_key: true,
+            behind: false,
             fed: 0,
             packets_dropped: 0,
         };
@@ -152,7 +156,7 @@ impl Sampler {
             return Fed::Failed;
         }
         if packet.track != Track::Video || (self.needs_key && !packet.key) {
-            if packet.track == Track::Video && self.fed > 0 {
+            if packet.track == Track::Video && self.behind {
                 self.packets_dropped += 1;
                 return Fed::Dropped;
             }
@@ -160,6 +164,7 @@ impl Sampler {
         }
         if self.source.current_level_buffers() >= QUEUE_PACKETS {
             self.needs_key = true;
+            self.behind = true;
             self.packets_dropped += 1;
             return Fed::Dropped;
         }
@@ -177,6 +182,7 @@ impl Sampler {
             b.set_dts(gst::ClockTime::NONE);
         }
         self.needs_key = false;
+        self.behind = false;
         self.fed += 1;
         match self.source.push_buffer(buffer) {
             Ok(_) => Fed::Taken,

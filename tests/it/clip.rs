@@ -161,15 +161,22 @@ fn a_clip_without_a_key_frame_leaves_nothing() {
 /// fragment missing.
 #[test]
 fn a_part_cut_at_any_byte_is_salvaged_but_for_its_last_second() {
-    let tmp = tempfile::tempdir().unwrap();
-    let (v, packets) = video(Recipe {
+    let recipe = Recipe {
         frames: 300,
         bframes: 2,
         ..Recipe::default()
-    });
+    };
+    let (v, packets) = video(recipe);
+    cut_anywhere(&caps(&v, None), &packets);
+    let (a, sound) = audio(10);
+    cut_anywhere(&caps(&v, Some(&a)), &interleave(packets, sound));
+}
+
+fn cut_anywhere(caps: &sentrycam::media::TrackCaps, packets: &[Packet]) {
+    let tmp = tempfile::tempdir().unwrap();
     let path = clip_path(tmp.path());
-    let mut w = ClipWriter::open(&path, &caps(&v, None), false).unwrap();
-    for p in &packets {
+    let mut w = ClipWriter::open(&path, caps, true).unwrap();
+    for p in packets {
         w.push(p).unwrap();
     }
     let part = part_of(&path);

@@ -217,7 +217,10 @@ fn trial(encoder: Encoder) -> Result<bool, GstError> {
     let out = make("capsfilter")?;
     out.set_property("caps", caps);
     let parse = make("h264parse")?;
-    let sink = gstreamer_app::AppSink::builder().sync(false).build();
+    let sink = gstreamer_app::AppSink::builder()
+        .sync(false)
+        .wait_on_eos(false)
+        .build();
     super::gst::chain(
         &pipeline,
         &[&src, &raw, &enc, &out, &parse, sink.upcast_ref()],

@@ -1,7 +1,9 @@
-//! Integration tests against real GStreamer, files and processes. Nothing sleeps; every wait has a deadline.
+//! The one integration-test binary: real GStreamer, real servers, real processes. Nothing sleeps; each test waits for
+//! what it wants to see, with a deadline.
 
 #![allow(clippy::unwrap_used)]
 
+mod capture;
 mod clip;
 mod fixture;
 mod sampler;

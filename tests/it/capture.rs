@@ -1,0 +1,555 @@
+//! Capture against cameras that behave and cameras that do not.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use sentrycam::config::{RtspTransport, SourceConfig};
+use sentrycam::media::{
+    CaptureEvent, CaptureSession, LumaWish, OwnedGray, Packet, StreamKind, Track, TrackCaps,
+    encoder, probe,
+};
+use sentrycam::model::{DownReason, Secret, StreamInfo, VideoCodec};
+use sentrycam::time::{Anchor, Mono};
+use sentrycam_testcam::{
+    Audio, Auth, BadCamera, ClipSpec, Codec, Misbehaviour, Options, Picture, Proxy, Source,
+    TestCamera, self_signed, write_clip,
+};
+use tokio::sync::mpsc;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+const NOW: Mono = Mono(1_000_000_000_000);
+
+/// A session and its receiving end.
+struct Watch {
+    session: CaptureSession,
+    rx: mpsc::Receiver<CaptureEvent>,
+}
+
+impl Watch {
+    fn start(source: &SourceConfig, audio: bool) -> Watch {
+        Watch::with(source, audio, None, 1024)
+    }
+
+    fn with(source: &SourceConfig, audio: bool, luma: Option<LumaWish>, room: usize) -> Watch {
+        let (tx, rx) = mpsc::channel(room);
+        let session =
+            CaptureSession::start(StreamKind::Main, source, luma, audio, NOW, tx).unwrap();
+        Watch { session, rx }
+    }
+
+    async fn next(&mut self) -> CaptureEvent {
+        tokio::time::timeout(DEADLINE, self.rx.recv())
+            .await
+            .expect("an event in time")
+            .expect("the session goes on")
+    }
+
+    async fn up(&mut self) -> (StreamInfo, TrackCaps, Anchor) {
+        match self.next().await {
+            CaptureEvent::Up { info, caps, anchor } => (info, caps, anchor),
+            other => panic!("expected up, found {other:?}"),
+        }
+    }
+
+    /// The next packet of a track.
+    async fn packet(&mut self, track: Track) -> Packet {
+        loop {
+            match self.next().await {
+                CaptureEvent::Packet(p) if p.track == track => return p,
+                CaptureEvent::Down(r) => panic!("down: {r}"),
+                _ => {}
+            }
+        }
+    }
+
+    async fn luma(&mut self) -> OwnedGray {
+        loop {
+            if let CaptureEvent::Luma(g) = self.next().await {
+                return g;
+            }
+        }
+    }
+
+    /// The reason of the end, which must be the last event.
+    async fn down(&mut self) -> DownReason {
+        loop {
+            if let CaptureEvent::Down(reason) = self.next().await {
+                let after = tokio::time::timeout(DEADLINE, self.rx.recv()).await;
+                assert!(matches!(after, Ok(None)), "{after:?} after down");
+                return reason;
+            }
+        }
+    }
+}
+
+fn rtsp(url: &str, transport: RtspTransport) -> SourceConfig {
+    SourceConfig::Rtsp {
+        url: url.parse().unwrap(),
+        user: None,
+        password: None,
+        transport,
+        ca_file: None,
+        verify_tls: true,
+    }
+}
+
+fn rtsp_as(url: &str, user_is: &str, pass: &str) -> SourceConfig {
+    let mut source = rtsp(url, RtspTransport::Tcp);
+    if let SourceConfig::Rtsp { user, password, .. } = &mut source {
+        *user = Some(user_is.into());
+        *password = Some(Secret::new(pass));
+    }
+    source
+}
+
+fn camera(options: Options) -> TestCamera {
+    TestCamera::start(options).unwrap()
+}
+
+fn pattern(codec: Codec) -> Source {
+    Source::Pattern(Picture::default(), codec)
+}
+
+/// Up, a key frame first, and a second of packets whose times rise.
+async fn delivers(source: &SourceConfig) -> (StreamInfo, Vec<Packet>) {
+    let mut w = Watch::start(source, false);
+    let (info, caps, anchor) = w.up().await;
+    assert_eq!(anchor.zero, NOW);
+    assert!(caps.video.structure(0).unwrap().has_field("codec_data"));
+    let mut packets = Vec::new();
+    while packets.len() < 20 {
+        packets.push(w.packet(Track::Video).await);
+    }
+    assert!(packets[0].key);
+    for pair in packets.windows(2) {
+        assert!(pair[1].buffer.dts() > pair[0].buffer.dts(), "{pair:?}");
+        assert_eq!(
+            pair[1].buffer.pts().map(|t| t.nseconds()),
+            Some(pair[1].pts.0)
+        );
+    }
+    (info, packets)
+}
+
+#[tokio::test]
+async fn h264_comes_over_tcp_udp_and_auto() {
+    let cam = camera(Options::default());
+    for transport in [RtspTransport::Tcp, RtspTransport::Udp, RtspTransport::Auto] {
+        let (info, _) = delivers(&rtsp(&cam.url(), transport)).await;
+        assert_eq!(
+            (info.codec, info.width, info.height),
+            (VideoCodec::H264, 640, 360)
+        );
+        assert!((info.fps - 15.0).abs() < 0.1, "{info:?}");
+        assert!(!info.has_audio);
+    }
+}
+
+#[tokio::test]
+async fn h265_is_passed_through() {
+    let cam = camera(Options {
+        source: pattern(Codec::H265),
+        ..Options::default()
+    });
+    let (info, _) = delivers(&rtsp(&cam.url(), RtspTransport::Tcp)).await;
+    assert_eq!((info.codec, info.width), (VideoCodec::H265, 640));
+}
+
+#[tokio::test]
+async fn b_frames_keep_their_order() {
+    let picture = Picture {
+        b_frames: 2,
+        gop: 30,
+        ..Picture::default()
+    };
+    let cam = camera(Options {
+        source: Source::Pattern(picture, Codec::H264),
+        ..Options::default()
+    });
+    let (_, packets) = delivers(&rtsp(&cam.url(), RtspTransport::Tcp)).await;
+    assert!(
+        packets.windows(2).any(|p| p[1].pts < p[0].pts),
+        "no b-frame came"
+    );
+}
+
+#[tokio::test]
+async fn basic_and_digest_let_in_and_keep_out() {
+    for auth in [
+        Auth::Basic("me".into(), "canary-p4ss".into()),
+        Auth::Digest("me".into(), "canary-p4ss".into()),
+    ] {
+        let cam = camera(Options {
+            auth: Some(auth),
+            ..Options::default()
+        });
+        delivers(&rtsp_as(&cam.url(), "me", "canary-p4ss")).await;
+        for wrong in [
+            rtsp_as(&cam.url(), "me", "canary-wr0ng"),
+            rtsp(&cam.url(), RtspTransport::Tcp),
+        ] {
+            assert_eq!(
+                Watch::start(&wrong, false).down().await,
+                DownReason::Unauthorized
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn rtsps_needs_a_certificate_that_is_trusted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = self_signed(dir.path()).unwrap();
+    let cam = camera(Options {
+        tls: Some((cert.clone(), key)),
+        ..Options::default()
+    });
+    let with = |ca: Option<&std::path::Path>, verify: bool| {
+        let mut source = rtsp(&cam.url(), RtspTransport::Tcp);
+        if let SourceConfig::Rtsp {
+            ca_file,
+            verify_tls,
+            ..
+        } = &mut source
+        {
+            *ca_file = ca.map(Into::into);
+            *verify_tls = verify;
+        }
+        source
+    };
+    delivers(&with(Some(&cert), true)).await;
+    delivers(&with(None, false)).await;
+    let refused = Watch::start(&with(None, true), false).down().await;
+    assert_eq!(refused.code(), "unreachable", "{refused}");
+    let other = tempfile::tempdir().unwrap();
+    let (foreign, _) = self_signed(other.path()).unwrap();
+    let refused = Watch::start(&with(Some(&foreign), true), false)
+        .down()
+        .await;
+    assert_eq!(refused.code(), "unreachable", "{refused}");
+}
+
+#[tokio::test]
+async fn aac_is_kept_in_both_payloads() {
+    for audio in [Audio::Aac, Audio::AacLatm] {
+        let cam = camera(Options {
+            audio: Some(audio),
+            ..Options::default()
+        });
+        let mut w = Watch::start(&rtsp(&cam.url(), RtspTransport::Tcp), true);
+        let (info, caps, _) = w.up().await;
+        assert!(info.has_audio, "{audio:?}");
+        let caps = caps.audio.unwrap();
+        let s = caps.structure(0).unwrap();
+        assert!(s.has_field("codec_data"), "{s}");
+        assert_eq!(s.get::<i32>("rate").unwrap(), 48_000);
+        w.packet(Track::Audio).await;
+        w.packet(Track::Video).await;
+    }
+}
+
+#[tokio::test]
+async fn g711_never_costs_the_video() {
+    let cam = camera(Options {
+        audio: Some(Audio::Pcma),
+        ..Options::default()
+    });
+    let mut w = Watch::start(&rtsp(&cam.url(), RtspTransport::Tcp), true);
+    let (info, caps, _) = w.up().await;
+    assert!(!info.has_audio && caps.audio.is_none());
+    w.packet(Track::Video).await;
+    assert!(w.session.offers().contains(&"audio PCMA".to_owned()));
+}
+
+#[tokio::test]
+async fn a_stall_is_flat_and_a_reset_is_down() {
+    let cam = camera(Options::default());
+    let proxy = Proxy::start(cam.address()).unwrap();
+    let mut w = Watch::start(
+        &rtsp(&cam.url_at(proxy.address()), RtspTransport::Tcp),
+        false,
+    );
+    w.up().await;
+    w.packet(Track::Video).await;
+    proxy.stall();
+    // Silence on the channel for a second is a flat counter: at 15 fps about 15 packets would have come.
+    while tokio::time::timeout(Duration::from_secs(1), w.rx.recv())
+        .await
+        .is_ok()
+    {}
+    let stats = w.session.stats();
+    let flat = stats.packets.load(Relaxed);
+    assert!(
+        tokio::time::timeout(Duration::from_secs(1), w.rx.recv())
+            .await
+            .is_err()
+    );
+    assert_eq!(stats.packets.load(Relaxed), flat);
+    proxy.resume();
+    w.packet(Track::Video).await;
+    proxy.reset();
+    let reason = w.down().await;
+    assert!(
+        matches!(reason, DownReason::Ended | DownReason::Failed(_)),
+        "{reason:?}"
+    );
+    proxy.close_listener();
+    let gone = Watch::start(
+        &rtsp(&cam.url_at(proxy.address()), RtspTransport::Tcp),
+        false,
+    )
+    .down()
+    .await;
+    assert_eq!(gone.code(), "unreachable", "{gone}");
+    proxy.reopen().unwrap();
+    delivers(&rtsp(&cam.url_at(proxy.address()), RtspTransport::Tcp)).await;
+}
+
+#[tokio::test]
+async fn every_misbehaviour_has_its_reason() {
+    for (how, expected) in [
+        (Misbehaviour::Refuse, &["unreachable"][..]),
+        (Misbehaviour::Unauthorized, &["unauthorized"]),
+        (Misbehaviour::NotFound, &["not_found"]),
+        (Misbehaviour::OnlyJpeg, &["unsupported"]),
+        (
+            Misbehaviour::ResetAfter(40),
+            &["unreachable", "failed", "ended"],
+        ),
+        (Misbehaviour::Garbage, &["unreachable", "failed"]),
+        (
+            Misbehaviour::AbsurdSdp,
+            &["unreachable", "failed", "unsupported"],
+        ),
+    ] {
+        let cam = BadCamera::start(how).unwrap();
+        let mut w = Watch::start(&rtsp_as(&cam.url(), "me", "canary-p4ss"), false);
+        let reason = w.down().await;
+        assert!(expected.contains(&reason.code()), "{how:?}: {reason:?}");
+        assert!(!reason.to_string().contains("canary"), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_silent_camera_can_be_left_at_any_time() {
+    let cam = BadCamera::start(Misbehaviour::Silent).unwrap();
+    let mut w = Watch::start(&rtsp(&cam.url(), RtspTransport::Tcp), false);
+    while cam.connections() == 0 {
+        tokio::task::yield_now().await;
+    }
+    w.session.stop();
+    let end = tokio::time::timeout(DEADLINE, w.rx.recv()).await;
+    assert!(
+        matches!(end, Ok(None)),
+        "{end:?}: a stopped session just closes its channel"
+    );
+}
+
+#[tokio::test]
+async fn a_new_size_is_announced_before_its_key_frame() {
+    let picture = Picture {
+        switch_size: Some((320, 192, 60)),
+        ..Picture::default()
+    };
+    let cam = camera(Options {
+        source: Source::Pattern(picture, Codec::H264),
+        ..Options::default()
+    });
+    let mut w = Watch::start(&rtsp(&cam.url(), RtspTransport::Tcp), false);
+    assert_eq!(w.up().await.0.width, 640);
+    loop {
+        match w.next().await {
+            CaptureEvent::Changed { info, .. } => {
+                assert_eq!((info.width, info.height), (320, 192));
+                break;
+            }
+            CaptureEvent::Down(r) => panic!("down: {r}"),
+            _ => {}
+        }
+    }
+    assert!(w.packet(Track::Video).await.key);
+}
+
+#[tokio::test]
+async fn a_full_channel_drops_to_the_next_key_frame() {
+    let source = SourceConfig::Test {
+        width: 320,
+        height: 240,
+        fps: 30,
+        bitrate_kbps: 300,
+    };
+    let mut w = Watch::with(&source, false, None, 16);
+    let stats = w.session.stats();
+    let full = tokio::time::timeout(DEADLINE, async {
+        while stats.dropped.load(Relaxed) < 5 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    full.await.unwrap();
+    w.up().await;
+    let mut last = w.packet(Track::Video).await;
+    loop {
+        let p = w.packet(Track::Video).await;
+        if p.pts.since(last.pts) > Duration::from_millis(60) {
+            assert!(p.key, "after a gap comes a key frame");
+            break;
+        }
+        last = p;
+    }
+}
+
+#[tokio::test]
+async fn the_test_pattern_brings_luma_without_a_decoder() {
+    let source = SourceConfig::Test {
+        width: 640,
+        height: 480,
+        fps: 15,
+        bitrate_kbps: 500,
+    };
+    let wish = LumaWish {
+        max_width: 320,
+        fps: 5.0,
+    };
+    let mut w = Watch::with(&source, false, Some(wish), 1024);
+    let (info, ..) = w.up().await;
+    assert_eq!((info.width, info.height), (640, 480));
+    let (a, b) = (w.luma().await, w.luma().await);
+    assert_eq!((a.width, a.height, a.luma.len()), (320, 240, 320 * 240));
+    assert!(
+        b.pts.since(a.pts) >= Duration::from_millis(150),
+        "{:?}",
+        b.pts.since(a.pts)
+    );
+}
+
+#[tokio::test]
+async fn a_repeated_file_has_no_seam() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["clip.mp4", "clip.mkv"] {
+        let path = dir.path().join(name);
+        let spec = ClipSpec {
+            aac: true,
+            ..ClipSpec::default()
+        };
+        write_clip(&path, &spec).unwrap();
+        let source = SourceConfig::File { path, repeat: true };
+        let mut w = Watch::start(&source, true);
+        let (info, ..) = w.up().await;
+        assert!(info.has_audio && info.width == 640, "{info:?}");
+        let mut last = w.packet(Track::Video).await;
+        assert!(last.key);
+        // Two seconds at 15 fps a round: the seams lie within the first 75 frames.
+        for n in 1..75 {
+            let p = w.packet(Track::Video).await;
+            let gap = p.pts.since(last.pts);
+            assert!(
+                p.pts > last.pts && gap < Duration::from_millis(200),
+                "{name} {n}: {gap:?}"
+            );
+            assert!(p.key || n % 15 != 0, "{name}: frame {n} begins a GOP");
+            last = p;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_ends_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("h265.mp4");
+    let spec = ClipSpec {
+        codec: Codec::H265,
+        seconds: 1,
+        ..ClipSpec::default()
+    };
+    write_clip(&path, &spec).unwrap();
+    let mut w = Watch::start(
+        &SourceConfig::File {
+            path: path.clone(),
+            repeat: false,
+        },
+        false,
+    );
+    assert_eq!(w.up().await.0.codec, VideoCodec::H265);
+    assert_eq!(w.down().await, DownReason::Ended);
+    assert_eq!(w.session.stats().packets.load(Relaxed), 15);
+    let absent = SourceConfig::File {
+        path: dir.path().join("absent.mp4"),
+        repeat: false,
+    };
+    assert_eq!(
+        Watch::start(&absent, false).down().await.code(),
+        "not_found"
+    );
+}
+
+#[tokio::test]
+async fn a_looped_camera_file_goes_on_for_its_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("clip.mp4");
+    write_clip(&path, &ClipSpec::default()).unwrap();
+    let cam = camera(Options {
+        source: Source::File { path, repeat: true },
+        ..Options::default()
+    });
+    let mut w = Watch::start(&rtsp(&cam.url(), RtspTransport::Tcp), false);
+    w.up().await;
+    let mut last = w.packet(Track::Video).await;
+    for n in 1..75 {
+        let p = w.packet(Track::Video).await;
+        let gap = p.pts.since(last.pts);
+        assert!(
+            p.pts > last.pts && gap < Duration::from_millis(300),
+            "{n}: {gap:?}"
+        );
+        last = p;
+    }
+}
+
+#[tokio::test]
+async fn an_absent_device_is_unreachable() {
+    let source = SourceConfig::V4l2 {
+        device: "/dev/video-absent".into(),
+        width: None,
+        height: None,
+        fps: None,
+        format: None,
+        bitrate_kbps: 1000,
+    };
+    let reason = Watch::start(&source, false).down().await;
+    assert_eq!(reason.code(), "unreachable", "{reason}");
+}
+
+#[tokio::test]
+async fn a_camera_is_described_with_a_picture() {
+    let cam = camera(Options {
+        audio: Some(Audio::Pcma),
+        ..Options::default()
+    });
+    let source = rtsp(&cam.url(), RtspTransport::Tcp);
+    let d = probe::describe(&source, DEADLINE, NOW).await.unwrap();
+    assert_eq!(
+        (d.codec, d.width, d.height, d.gop),
+        (VideoCodec::H264, 640, 360, Some(15))
+    );
+    assert!(
+        d.bitrate_bps.unwrap() > 10_000 && d.profile.is_some() && !d.aac,
+        "{d:?}"
+    );
+    assert!(d.offers.contains(&"audio PCMA".to_owned()));
+    assert!(d.jpeg.unwrap().starts_with(&[0xff, 0xd8]));
+    let cam = BadCamera::start(Misbehaviour::NotFound).unwrap();
+    let source = rtsp(&cam.url(), RtspTransport::Tcp);
+    let e = probe::describe(&source, DEADLINE, NOW).await.unwrap_err();
+    assert_eq!(e.code(), "not_found");
+}
+
+#[test]
+fn an_encoder_that_does_not_work_is_never_chosen() {
+    sentrycam::media::gst::init().unwrap();
+    let best = encoder::best().expect("a software encoder is installed");
+    assert!(encoder::works(best));
+    assert!(
+        !encoder::works(encoder::Encoder::V4l2),
+        "there is no such hardware here"
+    );
+}

@@ -3,6 +3,17 @@
 //! A [`Detector`] sees the frames of one camera in order and answers each with a [`Verdict`]. What the answers mean
 //! for events is decided in [`crate::recording`]; the algorithm can change behind this trait.
 
+mod background;
+mod blobs;
+mod cells;
+mod detector;
+mod sensitivity;
+mod tracks;
+mod zones;
+
+pub use detector::{ABSORB, CellDetector};
+pub use sensitivity::smallest_object;
+
 use crate::model::Region;
 use crate::time::Pts;
 
@@ -45,6 +56,8 @@ pub struct Activity {
     pub regions: Vec<Region>,
     /// Indices of the include zones that are entered.
     pub zones: Vec<usize>,
+    /// The frame in which the movement was first seen; earlier than this frame while it awaited confirmation.
+    pub since: Pts,
 }
 
 /// A motion detector for one camera.

@@ -1,0 +1,222 @@
+//! Which cells differ: a pyramid of cell sums, each compared with the noise measured at that very place and scale.
+//!
+//! Summing before comparing is what finds a faint object at night (noise falls with the side of the area, the object
+//! does not) and what keeps leaves and a trembling camera quiet (their differences cancel in larger areas, a body's do
+//! not). Thresholds follow the measured noise, as in SuBSENSE (St-Charles et al., 2015), per cell and level instead
+//! of per pixel. Pure arithmetic on the sums of [`super::background`]; no allocation after [`Cells::new`].
+
+use super::background::CellSum;
+
+/// Levels of the pyramid; areas of 4, 8, 16 and 32 pixels a side.
+const LEVELS: usize = 4;
+/// Threshold in units of the mean absolute noise.
+const NOISE_FACTOR: f32 = 4.2;
+/// Least threshold of the signed mean a level, in luma.
+const FLOOR: [f32; LEVELS] = [4.5, 3.5, 3.0, 3.0];
+/// Least threshold of texture (mean absolute difference above its noise), in luma.
+const TEXTURE_FLOOR: f32 = 4.0;
+/// Noise learns from differences of at most this many times itself.
+const OUTLIER: f32 = 3.0;
+/// Noise in flagged cells learns this much slower, so that an object is not taken for noise.
+const FLAGGED_RATE: f32 = 1.0 / 12.0;
+
+#[derive(Debug, Clone)]
+struct Level {
+    cols: usize,
+    rows: usize,
+    /// Mean signed difference, luma.
+    mean: Vec<f32>,
+    /// 1 / number of cells of level 0 in the area.
+    share: Vec<f32>,
+    /// Mean absolute value of `mean` while nothing moves.
+    noise: Vec<f32>,
+}
+
+/// Per-cell state of one picture size.
+#[derive(Debug, Clone)]
+pub struct Cells {
+    cols: usize,
+    rows: usize,
+    levels: Vec<Level>,
+    /// Mean and mean deviation of the absolute difference.
+    texture: Vec<f32>,
+    texture_noise: Vec<f32>,
+    /// Mass in pixels: 0 where the cell is like the background.
+    mass: Vec<f32>,
+    /// Strength: multiples of the threshold, 0 where the cell is like the background.
+    strength: Vec<f32>,
+    flagged: Vec<bool>,
+}
+
+impl Cells {
+    /// For a grid of `cols × rows` cells, with no knowledge of the noise.
+    pub fn new(cols: usize, rows: usize) -> Cells {
+        let n = cols * rows;
+        let mut levels: Vec<Level> = Vec::with_capacity(LEVELS);
+        for l in 0..LEVELS {
+            let side = 1 << l;
+            let (c, r) = (cols.div_ceil(side), rows.div_ceil(side));
+            let span = |i: usize, size: usize| ((i + 1) * side).min(size) - i * side;
+            levels.push(Level {
+                cols: c,
+                rows: r,
+                mean: vec![0.0; c * r],
+                share: (0..c * r)
+                    .map(|i| 1.0 / (span(i % c, cols) * span(i / c, rows)) as f32)
+                    .collect(),
+                noise: vec![0.0; c * r],
+            });
+        }
+        Cells {
+            cols,
+            rows,
+            levels,
+            texture: vec![0.0; n],
+            texture_noise: vec![0.0; n],
+            mass: vec![0.0; n],
+            strength: vec![0.0; n],
+            flagged: vec![false; n],
+        }
+    }
+
+    /// Forgets the noise.
+    pub fn reset(&mut self) {
+        *self = Cells::new(self.cols, self.rows);
+    }
+
+    /// Cells that differ from the background.
+    pub fn flagged(&self) -> &[bool] {
+        &self.flagged
+    }
+
+    /// Moving pixels a cell, 0..=16.
+    pub fn mass(&self) -> &[f32] {
+        &self.mass
+    }
+
+    /// Difference in multiples of the threshold; at least 1 in flagged cells.
+    pub fn strength(&self) -> &[f32] {
+        &self.strength
+    }
+
+    /// Typical noise of a pixel in luma: the mean of the texture.
+    pub fn pixel_noise(&self) -> f32 {
+        self.texture.iter().sum::<f32>() / self.texture.len().max(1) as f32
+    }
+
+    /// How far a cell may change between frames without moving, in luma.
+    pub fn tolerance(&self, cell: usize) -> f32 {
+        0.5 * FLOOR[0] + 2.0 * self.levels[0].noise[cell]
+    }
+
+    /// Judges every cell. `slack` (luma) is added to every threshold while the exposure changes.
+    pub fn judge(&mut self, sums: &[CellSum], slack: f32) {
+        self.sum_up(sums);
+        let base = &self.levels[0];
+        for (i, sum) in sums.iter().enumerate() {
+            let limit = FLOOR[0].max(NOISE_FACTOR * base.noise[i]) + slack;
+            let signed = sum.signed.abs() / limit;
+            let limit =
+                self.texture[i] + TEXTURE_FLOOR.max(NOISE_FACTOR * self.texture_noise[i]) + slack;
+            let strength = signed.max(sum.absolute / limit);
+            let hit = strength >= 1.0;
+            self.flagged[i] = hit;
+            self.strength[i] = if hit { strength } else { 0.0 };
+            self.mass[i] = if hit { sum.count.max(2.0) } else { 0.0 };
+        }
+        for l in 1..LEVELS {
+            self.judge_level(l, slack);
+        }
+    }
+
+    /// Learns the noise of this frame's differences at `rate` (0..=1); with `freely` (nothing is known to move) every
+    /// difference is noise, otherwise flagged cells learn slowly and outliers are cut.
+    pub fn learn(&mut self, sums: &[CellSum], rate: f32, freely: bool) {
+        let (outlier, flagged_rate) = if freely {
+            (1e6, 1.0)
+        } else {
+            (OUTLIER, FLAGGED_RATE)
+        };
+        for (i, sum) in sums.iter().enumerate() {
+            let rate = if self.flagged[i] {
+                rate * flagged_rate
+            } else {
+                rate
+            };
+            let deviation = (sum.absolute - self.texture[i]).abs();
+            let cap = outlier * (self.texture_noise[i] + 0.3);
+            self.texture_noise[i] += (deviation.min(cap) - self.texture_noise[i]) * rate;
+            let towards = sum.absolute.min(self.texture[i] + cap);
+            self.texture[i] += (towards - self.texture[i]) * rate;
+        }
+        for l in 0..LEVELS {
+            let side = 1 << l;
+            let cols = self.cols;
+            let level = &mut self.levels[l];
+            for i in 0..level.mean.len() {
+                // The top left cell stands for the area: flagged areas mark most of their cells.
+                let cell = (i / level.cols * side) * cols + i % level.cols * side;
+                let busy = if l == 0 {
+                    self.flagged[cell]
+                } else {
+                    level.mean[i].abs() > FLOOR[l].max(NOISE_FACTOR * level.noise[i])
+                };
+                let rate = if busy { rate * flagged_rate } else { rate };
+                let seen = level.mean[i].abs().min(outlier * (level.noise[i] + 0.3));
+                level.noise[i] += (seen - level.noise[i]) * rate;
+            }
+        }
+    }
+
+    /// Fills the pyramid's means.
+    fn sum_up(&mut self, sums: &[CellSum]) {
+        for (m, s) in self.levels[0].mean.iter_mut().zip(sums) {
+            *m = s.signed;
+        }
+        // Levels hold sums while they are built, means afterwards.
+        for l in 1..LEVELS {
+            let (below, here) = self.levels.split_at_mut(l);
+            let (below, here) = (&below[l - 1], &mut here[0]);
+            here.mean.fill(0.0);
+            for r in 0..below.rows {
+                let target = &mut here.mean[r / 2 * here.cols..][..here.cols];
+                let source = &below.mean[r * below.cols..][..below.cols];
+                for (t, s) in target.iter_mut().zip(source.chunks(2)) {
+                    *t += s.iter().sum::<f32>();
+                }
+            }
+        }
+        for level in &mut self.levels[1..] {
+            for (m, s) in level.mean.iter_mut().zip(&level.share) {
+                *m *= s;
+            }
+        }
+    }
+
+    /// Marks the cells of this level's areas that differ, where the cell itself leans the same way.
+    fn judge_level(&mut self, l: usize, slack: f32) {
+        let side = 1 << l;
+        let level = &self.levels[l];
+        let base = &self.levels[0].mean;
+        for i in 0..level.mean.len() {
+            let limit = FLOOR[l].max(NOISE_FACTOR * level.noise[i]) + slack;
+            let mean = level.mean[i];
+            if mean.abs() < limit {
+                continue;
+            }
+            let strength = mean.abs() / limit;
+            let (x0, y0) = (i % level.cols * side, i / level.cols * side);
+            for y in y0..(y0 + side).min(self.rows) {
+                for x in x0..(x0 + side).min(self.cols) {
+                    let cell = y * self.cols + x;
+                    let lean = base[cell] / mean;
+                    if lean >= 0.5 {
+                        self.flagged[cell] = true;
+                        self.strength[cell] = self.strength[cell].max(strength);
+                        self.mass[cell] = self.mass[cell].max(16.0 * lean.min(1.0));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -28,7 +28,7 @@ pub mod media;
 pub mod model;
 pub mod motion;
 // pub mod outbox;
-// pub mod recording;
+pub mod recording;
 // pub mod restart;
 // pub mod spool;
 // pub mod supervise;

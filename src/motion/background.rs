@@ -140,6 +140,15 @@ impl Background {
             below += n;
         }
         let old = self.gain();
+        let agree = |gain: f32| {
+            let (from, to) = (gain * 0.97 * PER_UNIT, gain * 1.03 * PER_UNIT);
+            let range = (from as usize).min(BINS - 1)..=(to as usize).min(BINS - 1);
+            votes[range].iter().map(|n| u32::from(*n)).sum::<u32>()
+        };
+        // A large object moves the median too, but only a change of exposure makes more of the picture agree.
+        if (median / old - 1.0).abs() > 0.02 && agree(median) * 4 < agree(old) * 5 {
+            return 0.0;
+        }
         let change = median / old - 1.0;
         // Small differences are noise of the estimate or light on a part of the picture: follow slowly.
         let new = if change.abs() < 0.01 {

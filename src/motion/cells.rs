@@ -20,6 +20,15 @@ const OUTLIER: f32 = 3.0;
 /// Noise in flagged cells learns this much slower, so that an object is not taken for noise.
 const FLAGGED_RATE: f32 = 1.0 / 12.0;
 
+/// Restlessness is measured in areas of this level (16 pixels a side) and forgotten with this time constant.
+const RESTLESS_LEVEL: usize = 2;
+const RESTLESS_SECONDS: f32 = 20.0;
+/// A body lets each cell begin to differ about once a passage; what comes more often is foliage, water or rain.
+const RESTLESS_FREE: f32 = 0.4;
+/// Growth of the threshold for each further beginning, and its limit.
+const RESTLESS_GAIN: f32 = 1.0;
+const RESTLESS_MAX: f32 = 3.0;
+
 #[derive(Debug, Clone)]
 struct Level {
     cols: usize,
@@ -46,6 +55,9 @@ pub struct Cells {
     /// Strength: multiples of the threshold, 0 where the cell is like the background.
     strength: Vec<f32>,
     flagged: Vec<bool>,
+    was_flagged: Vec<bool>,
+    /// How often the cells of an area of [`RESTLESS_LEVEL`] began to differ lately, a cell.
+    restless: Vec<f32>,
 }
 
 impl Cells {
@@ -67,6 +79,7 @@ impl Cells {
                 noise: vec![0.0; c * r],
             });
         }
+        let restless = vec![0.0; levels[RESTLESS_LEVEL].mean.len()];
         Cells {
             cols,
             rows,
@@ -76,12 +89,9 @@ impl Cells {
             mass: vec![0.0; n],
             strength: vec![0.0; n],
             flagged: vec![false; n],
+            was_flagged: vec![false; n],
+            restless,
         }
-    }
-
-    /// Forgets the noise.
-    pub fn reset(&mut self) {
-        *self = Cells::new(self.cols, self.rows);
     }
 
     /// Cells that differ from the background.
@@ -112,12 +122,15 @@ impl Cells {
     /// Judges every cell. `slack` (luma) is added to every threshold while the exposure changes.
     pub fn judge(&mut self, sums: &[CellSum], slack: f32) {
         self.sum_up(sums);
+        std::mem::swap(&mut self.flagged, &mut self.was_flagged);
         let base = &self.levels[0];
         for (i, sum) in sums.iter().enumerate() {
-            let limit = FLOOR[0].max(NOISE_FACTOR * base.noise[i]) + slack;
+            let caution = self.caution(i % self.cols, i / self.cols);
+            let limit = caution * FLOOR[0].max(NOISE_FACTOR * base.noise[i]) + slack;
             let signed = sum.signed.abs() / limit;
-            let limit =
-                self.texture[i] + TEXTURE_FLOOR.max(NOISE_FACTOR * self.texture_noise[i]) + slack;
+            let limit = self.texture[i]
+                + caution * TEXTURE_FLOOR.max(NOISE_FACTOR * self.texture_noise[i])
+                + slack;
             let strength = signed.max(sum.absolute / limit);
             let hit = strength >= 1.0;
             self.flagged[i] = hit;
@@ -168,6 +181,27 @@ impl Cells {
         }
     }
 
+    /// Counts how often cells begin to differ; `dt` in seconds.
+    pub fn count_beginnings(&mut self, dt: f32) {
+        let decay = (-dt / RESTLESS_SECONDS).exp();
+        for r in &mut self.restless {
+            *r *= decay;
+        }
+        let level = &self.levels[RESTLESS_LEVEL];
+        for (i, (now, before)) in self.flagged.iter().zip(&self.was_flagged).enumerate() {
+            if *now && !*before {
+                let area = area_of(i % self.cols, i / self.cols, level.cols);
+                self.restless[area] += level.share[area];
+            }
+        }
+    }
+
+    /// Factor on the thresholds at a cell, 1 where it is usually calm.
+    fn caution(&self, x: usize, y: usize) -> f32 {
+        let restless = self.restless[area_of(x, y, self.levels[RESTLESS_LEVEL].cols)];
+        (1.0 + RESTLESS_GAIN * (restless - RESTLESS_FREE).max(0.0)).min(RESTLESS_MAX)
+    }
+
     /// Fills the pyramid's means.
     fn sum_up(&mut self, sums: &[CellSum]) {
         for (m, s) in self.levels[0].mean.iter_mut().zip(sums) {
@@ -199,13 +233,13 @@ impl Cells {
         let level = &self.levels[l];
         let base = &self.levels[0].mean;
         for i in 0..level.mean.len() {
-            let limit = FLOOR[l].max(NOISE_FACTOR * level.noise[i]) + slack;
+            let (x0, y0) = (i % level.cols * side, i / level.cols * side);
+            let limit = self.caution(x0, y0) * FLOOR[l].max(NOISE_FACTOR * level.noise[i]) + slack;
             let mean = level.mean[i];
             if mean.abs() < limit {
                 continue;
             }
             let strength = mean.abs() / limit;
-            let (x0, y0) = (i % level.cols * side, i / level.cols * side);
             for y in y0..(y0 + side).min(self.rows) {
                 for x in x0..(x0 + side).min(self.cols) {
                     let cell = y * self.cols + x;
@@ -219,4 +253,9 @@ impl Cells {
             }
         }
     }
+}
+
+/// Index of the restlessness area that holds a cell.
+fn area_of(x: usize, y: usize, cols: usize) -> usize {
+    (y >> RESTLESS_LEVEL) * cols + (x >> RESTLESS_LEVEL)
 }

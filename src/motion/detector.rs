@@ -211,6 +211,7 @@ impl Scene {
         if self.changed_as_a_whole() {
             return self.relearn(frame, true);
         }
+        self.cells.count_beginnings(dt);
         self.follow_stillness(frame, dt);
         let (cols, _) = self.background.grid();
         let (cells, zones, still) = (&self.cells, &self.zones, &self.still);

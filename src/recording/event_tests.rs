@@ -39,7 +39,7 @@ fn moves(m: &mut EventMachine, ms: u64) -> Vec<Action> {
 #[test]
 fn an_event_starts_at_the_first_moving_frame_and_ends_at_the_last() {
     let mut m = machine(5, 10, 300);
-    let start = m.observe(at(20_600), &motion(0.4, &[1], at(20_000)));
+    let start = m.observe(at(20_600), &motion(0.5, &[1], at(20_000)));
     assert!(matches!(
         &start[..],
         [Action::Start { started_at, clip_from, continues: false, facts }]
@@ -91,6 +91,8 @@ fn a_lost_camera_ends_the_event_and_positions_start_anew() {
 fn a_long_event_is_cut_without_a_hole_in_its_clips() {
     let mut m = machine(5, 10, 30);
     moves(&mut m, 10_000);
+    moves(&mut m, 20_000);
+    moves(&mut m, 30_000);
     moves(&mut m, 39_800);
     let cut = moves(&mut m, 40_000);
     assert!(matches!(

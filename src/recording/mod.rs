@@ -3,4 +3,3 @@
 
 pub mod event;
 pub mod ring;
-pub mod segment;

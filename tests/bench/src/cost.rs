@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::footage::{self, LOOP_S};
+use crate::footage::{self, LOOP_S, MOST_LOOPS};
 use crate::process::{Running, Usage, command};
 use crate::programs::{self, Mode, Place, Streams};
 use crate::report::{self, Table, word};
@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', default_value = "main,sub,off")]
     modes: Vec<String>,
     /// Loops of the footage (34 s each) that are measured
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_LOOPS)))]
     loops: u32,
     /// Leaves out what the agent is compared with
     #[arg(long)]
@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> Result<()> {
     let machine = report::machine();
     report::head("agent: CPU, memory, threads", &machine);
     let directory = report::directory()?;
-    let mut rows = Vec::new();
+    let (mut rows, mut origin) = (Vec::new(), "");
     let mut table = Table::new([
         "cameras",
         "mode",
@@ -75,6 +75,7 @@ pub fn run(args: &Args) -> Result<()> {
     for &cameras in &args.cameras {
         let fps = if cameras > 2 { args.fps_many } else { args.fps };
         let footage = footage::make(&directory.join("footage"), fps)?;
+        origin = footage.origin;
         let (_servers, streams) = serve(&directory, &footage.main, &footage.sub)?;
         for mode in args
             .modes
@@ -90,7 +91,10 @@ pub fn run(args: &Args) -> Result<()> {
                 Mode::Sub => ("motion", 1.0),
                 Mode::Off => ("gst-launch", 3.0),
             };
-            let theirs = (!args.alone).then(|| measure(peer)).transpose()?;
+            let theirs = (!args.alone).then(|| measure(peer)).and_then(|m| {
+                m.inspect_err(|e| eprintln!("{peer} cannot be measured: {e:#}"))
+                    .ok()
+            });
             for (name, cost) in [("sentrycam", Some(&ours)), (peer, theirs.as_ref())] {
                 let Some(cost) = cost else { continue };
                 table.row(cells(cameras, fps, mode, name, cost));
@@ -114,12 +118,13 @@ pub fn run(args: &Args) -> Result<()> {
             verdict("peak RSS MiB", ours.total.peak_rss_mib, 0, rss);
         }
     }
+    println!("footage: {origin}\n");
     table.print();
     println!();
     verdicts.print();
     report::write(
         "agent",
-        &json!({ "machine": machine, "loop_s": LOOP_S, "loops": args.loops, "rows": rows }),
+        &json!({ "machine": machine, "footage": origin, "loop_s": LOOP_S, "loops": args.loops, "rows": rows }),
     )
 }
 

@@ -12,6 +12,10 @@ use anyhow::{Context, Result, ensure};
 
 /// Seconds until the footage repeats.
 pub const LOOP_S: u32 = 34;
+/// Times that it repeats in the file: a measurement ends before the file begins anew, since players stumble there.
+const REPEATS: u32 = 4;
+/// Loops that can be measured after the warm-up.
+pub const MOST_LOOPS: u32 = REPEATS - 1;
 
 /// Files of one camera.
 #[derive(Debug, Clone)]
@@ -109,7 +113,21 @@ fn encode(
         .args(["-pix_fmt", "yuv420p", "-an"])
         .arg(&part);
     run(&mut ffmpeg)?;
-    std::fs::rename(&part, to)?;
+    let whole = to.with_extension("whole.mp4");
+    run(Command::new("ffmpeg")
+        .args([
+            "-v",
+            "error",
+            "-y",
+            "-stream_loop",
+            &(REPEATS - 1).to_string(),
+        ])
+        .arg("-i")
+        .arg(&part)
+        .args(["-c", "copy"])
+        .arg(&whole))?;
+    std::fs::remove_file(&part)?;
+    std::fs::rename(&whole, to)?;
     Ok(())
 }
 

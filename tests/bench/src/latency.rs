@@ -183,7 +183,7 @@ async fn measure(events: usize) -> Result<Vec<Way>> {
     while seen.len() < events {
         ensure!(agent.is_alive(), "the agent ended");
         ensure!(Instant::now() < until, "only {} events arrived", seen.len());
-        let rows = cloud.query("select event_id from events").await?;
+        let rows = cloud.query("select event_uid from events").await?;
         let now = clock.mono();
         for id in rows.iter().filter_map(id_of) {
             if !seen.contains(&id) {
@@ -220,7 +220,7 @@ async fn measure(events: usize) -> Result<Vec<Way>> {
 }
 
 fn id_of(row: &Value) -> Option<Uuid> {
-    row["event_id"].as_str()?.parse().ok()
+    row["event_uid"].as_str()?.parse().ok()
 }
 
 /// Notes when the camera shows the first frame of each movement.

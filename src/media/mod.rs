@@ -8,6 +8,7 @@ pub mod clip;
 mod clip_sync;
 pub mod elements;
 mod luma;
+mod packet;
 pub mod picture;
 pub mod sampler;
 

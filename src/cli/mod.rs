@@ -89,7 +89,12 @@ pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
         },
         Command::CheckConfig(format) => check::run(&path, format),
         Command::Probe(args) => probe::run(args, || {
-            load(&path)?.map_err(|faults| anyhow::anyhow!("the configuration has {} fault(s), see check-config", faults.len()))
+            load(&path)?.map_err(|faults| {
+                anyhow::anyhow!(
+                    "the configuration has {} fault(s), see check-config",
+                    faults.len()
+                )
+            })
         }),
         Command::Status(format) => with_config(&path, |c| status::run(&c, format)),
         Command::Events(args) => with_config(&path, |c| lists::events(&c, &args)),

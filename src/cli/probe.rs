@@ -37,7 +37,10 @@ pub struct ProbeArgs {
 }
 
 /// `configured` reads the configuration, and only where a camera's id is asked for.
-pub fn run(args: ProbeArgs, configured: impl FnOnce() -> anyhow::Result<Config>) -> anyhow::Result<ExitCode> {
+pub fn run(
+    args: ProbeArgs,
+    configured: impl FnOnce() -> anyhow::Result<Config>,
+) -> anyhow::Result<ExitCode> {
     crate::media::init().context("GStreamer is not complete")?;
     match &args.target {
         None => list(args.format.json),
@@ -64,7 +67,10 @@ fn list(as_json: bool) -> anyhow::Result<ExitCode> {
             ]);
         }
     }
-    output::print(&table, "no V4L2 camera is connected (for an RTSP camera: sentrycam probe rtsp://ADDRESS)")?;
+    output::print(
+        &table,
+        "no V4L2 camera is connected (for an RTSP camera: sentrycam probe rtsp://ADDRESS)",
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -77,10 +83,17 @@ fn source(
     if !target.contains("://") {
         let config = configured()?;
         let camera = config.cameras.into_iter().find(|c| c.id.as_str() == target);
-        return Ok(camera.with_context(|| format!("no camera {target:?} is in the configuration"))?.main);
+        return Ok(camera
+            .with_context(|| format!("no camera {target:?} is in the configuration"))?
+            .main);
     }
-    if target.parse::<url::Url>().is_ok_and(|u| u.password().is_some()) {
-        bail!("a password on the command line can be read by everyone on this machine; use --user NAME --password-stdin");
+    if target
+        .parse::<url::Url>()
+        .is_ok_and(|u| u.password().is_some())
+    {
+        bail!(
+            "a password on the command line can be read by everyone on this machine; use --user NAME --password-stdin"
+        );
     }
     let mut camera = toml::Table::new();
     camera.insert("id".into(), "probe".into());
@@ -91,18 +104,41 @@ fn source(
     }
     if args.password_stdin {
         let mut text = String::new();
-        std::io::stdin().take(1024).read_to_string(&mut text).context("cannot read the password")?;
-        camera.insert("password".into(), text.lines().next().unwrap_or_default().into());
+        std::io::stdin()
+            .take(1024)
+            .read_to_string(&mut text)
+            .context("cannot read the password")?;
+        camera.insert(
+            "password".into(),
+            text.lines().next().unwrap_or_default().into(),
+        );
     }
     let mut file = toml::Table::new();
     file.insert("camera".into(), vec![camera].into());
-    let config = Config::parse(&file.to_string(), &|_| Err("not read".into()))
-        .map_err(|faults| anyhow::anyhow!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
-    config.cameras.into_iter().next().map(|c| c.main).context("no camera")
+    let config =
+        Config::parse(&file.to_string(), &|_| Err("not read".into())).map_err(|faults| {
+            anyhow::anyhow!(
+                "{}",
+                faults
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join("; ")
+            )
+        })?;
+    config
+        .cameras
+        .into_iter()
+        .next()
+        .map(|c| c.main)
+        .context("no camera")
 }
 
 fn describe(source: SourceConfig, args: &ProbeArgs) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
     let bar = output::spinner("looking at the camera");
     let timeout = Duration::from_secs(args.timeout);
     let found = runtime.block_on(probe::describe(&source, timeout, Clock::default().mono()));
@@ -116,10 +152,20 @@ fn describe(source: SourceConfig, args: &ProbeArgs) -> anyhow::Result<ExitCode> 
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = output::table(&[]);
-    let profile = found.profile.as_ref().map(|p| format!(" ({p})")).unwrap_or_default();
+    let profile = found
+        .profile
+        .as_ref()
+        .map(|p| format!(" ({p})"))
+        .unwrap_or_default();
     table.add_row(["codec".to_owned(), format!("{}{profile}", found.codec)]);
-    table.add_row(["size".to_owned(), format!("{}x{}", found.width, found.height)]);
-    table.add_row(["rate".to_owned(), format!("{:.1} frames a second", found.fps)]);
+    table.add_row([
+        "size".to_owned(),
+        format!("{}x{}", found.width, found.height),
+    ]);
+    table.add_row([
+        "rate".to_owned(),
+        format!("{:.1} frames a second", found.fps),
+    ]);
     if let Some(bps) = found.bitrate_bps {
         table.add_row(["bit rate".to_owned(), format!("{} kbit/s", bps / 1000)]);
     }
@@ -127,10 +173,22 @@ fn describe(source: SourceConfig, args: &ProbeArgs) -> anyhow::Result<ExitCode> 
         table.add_row(["key frame".to_owned(), format!("every {gop} frames")]);
     }
     table.add_row(["offers".to_owned(), found.offers.join(", ")]);
-    table.add_row(["audio", if found.aac { "AAC, will be recorded" } else { "none that is recorded" }]);
+    table.add_row([
+        "audio",
+        if found.aac {
+            "AAC, will be recorded"
+        } else {
+            "none that is recorded"
+        },
+    ]);
     match (&args.picture, &found.jpeg) {
-        (Some(path), Some(_)) => drop(table.add_row(["picture".to_owned(), path.display().to_string()])),
-        (Some(_), None) => drop(table.add_row(["picture".to_owned(), "none: no key frame could be decoded".to_owned()])),
+        (Some(path), Some(_)) => {
+            drop(table.add_row(["picture".to_owned(), path.display().to_string()]))
+        }
+        (Some(_), None) => drop(table.add_row([
+            "picture".to_owned(),
+            "none: no key frame could be decoded".to_owned(),
+        ])),
         (None, _) => {}
     }
     output::print(&table, "")?;

@@ -60,7 +60,10 @@ async fn run(args: Args) -> Result<bool> {
     let state = args.state.canonicalize()?;
 
     let mut cloud = Cloud::start().await.context("the cloud does not start")?;
-    story.tell("postgresql", "a private cluster on a Unix socket, gone when the demo ends");
+    story.tell(
+        "postgresql",
+        "a private cluster on a Unix socket, gone when the demo ends",
+    );
     story.tell("cloud", &format!("listens on {}", cloud.api_base()));
     let credentials = state.join("edge.json");
     cloud.write_credentials("demo box", &credentials).await?;
@@ -69,14 +72,27 @@ async fn run(args: Args) -> Result<bool> {
         Some(camera) => (camera.clone(), None),
         None => {
             let serving = Camera::start(&args.bin, args.footage.as_deref()).await?;
-            story.tell("camera", &format!("serves {} ({})", serving.url, serving.what));
+            story.tell(
+                "camera",
+                &format!("serves {} ({})", serving.url, serving.what),
+            );
             (serving.url.clone(), Some(serving))
         }
     };
     let mut agent = Agent::start(&args.bin, &state, &camera, &credentials, &cloud.ca_path())?;
-    story.tell("agent", &format!("runs as process {}, log in {}", agent.id(), agent.log.display()));
+    story.tell(
+        "agent",
+        &format!(
+            "runs as process {}, log in {}",
+            agent.id(),
+            agent.log.display()
+        ),
+    );
 
-    let end = tokio::time::sleep(args.seconds.map_or(Duration::from_secs(u64::MAX / 4), Duration::from_secs));
+    let end = tokio::time::sleep(
+        args.seconds
+            .map_or(Duration::from_secs(u64::MAX / 4), Duration::from_secs),
+    );
     tokio::pin!(end);
     let mut tick = tokio::time::interval(Duration::from_millis(500));
     loop {
@@ -91,7 +107,10 @@ async fn run(args: Args) -> Result<bool> {
             }
         }
     }
-    story.tell("demo", "ends: the agent closes its clips and sends what is left");
+    story.tell(
+        "demo",
+        "ends: the agent closes its clips and sends what is left",
+    );
     agent.stop().await?;
     let good = story.summary(&agent, &cloud).await?;
     cloud.stop().await?;

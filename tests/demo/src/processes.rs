@@ -28,13 +28,26 @@ impl Camera {
                 format!("real footage, {}", file.display())
             }
             None => {
-                command.args(["--pattern", "1280x720@15", "--scene", "quiet=8,motion=6", "--counter"]);
+                command.args([
+                    "--pattern",
+                    "1280x720@15",
+                    "--scene",
+                    "quiet=8,motion=6",
+                    "--counter",
+                ]);
                 "a test scene: 8 s quiet, 6 s motion".into()
             }
         };
         // It ends when this process does, however that ends.
-        command.arg("--until-stdin-closes").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.kill_on_drop(true).spawn().context("cannot start sentrycam-testcam")?;
+        command
+            .arg("--until-stdin-closes")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = command
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start sentrycam-testcam")?;
         let stdout = child.stdout.take().context("no standard output")?;
         let mut lines = BufReader::new(stdout).lines();
         let ready = tokio::time::timeout(Duration::from_secs(20), async {
@@ -47,7 +60,11 @@ impl Camera {
         })
         .await
         .context("the camera does not become ready")??;
-        Ok(Camera { url: ready, what, _child: child })
+        Ok(Camera {
+            url: ready,
+            what,
+            _child: child,
+        })
     }
 }
 
@@ -62,8 +79,18 @@ pub struct Agent {
 
 impl Agent {
     /// Writes its configuration and starts it.
-    pub fn start(bin: &Path, state: &Path, camera: &str, credentials: &Path, ca: &Path) -> Result<Agent> {
-        let source = if camera.contains("://") { "url" } else { "device" };
+    pub fn start(
+        bin: &Path,
+        state: &Path,
+        camera: &str,
+        credentials: &Path,
+        ca: &Path,
+    ) -> Result<Agent> {
+        let source = if camera.contains("://") {
+            "url"
+        } else {
+            "device"
+        };
         let text = |p: &Path| Value::from(p.display().to_string()).to_string();
         let toml = format!(
             "state_dir = {}\n[cloud]\ncredentials_file = {}\nca_file = {}\nheartbeat = \"10 s\"\n\
@@ -89,7 +116,12 @@ impl Agent {
             .kill_on_drop(true)
             .spawn()
             .context("cannot start sentrycam")?;
-        Ok(Agent { log, program, config, child })
+        Ok(Agent {
+            log,
+            program,
+            config,
+            child,
+        })
     }
 
     /// Process id.
@@ -104,8 +136,12 @@ impl Agent {
 
     /// What one of its listing commands says (`status`, `events`, `clips`). `Null` while there is nothing to ask.
     pub async fn ask(&self, command: &str) -> Result<Value> {
-        let output =
-            Command::new(&self.program).arg("--config").arg(&self.config).args([command, "--json"]).output().await?;
+        let output = Command::new(&self.program)
+            .arg("--config")
+            .arg(&self.config)
+            .args([command, "--json"])
+            .output()
+            .await?;
         Ok(serde_json::from_slice(&output.stdout).unwrap_or(Value::Null))
     }
 
@@ -117,7 +153,10 @@ impl Agent {
             .await
             .context("the agent does not end")??;
         if !status.success() {
-            bail!("the agent ended with {status}; its log is {}", self.log.display());
+            bail!(
+                "the agent ended with {status}; its log is {}",
+                self.log.display()
+            );
         }
         Ok(())
     }
@@ -126,6 +165,11 @@ impl Agent {
 fn write_private(path: &Path, text: &str) -> Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
     Ok(file.write_all(text.as_bytes())?)
 }

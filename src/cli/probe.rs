@@ -141,7 +141,7 @@ fn describe(source: SourceConfig, args: &ProbeArgs) -> anyhow::Result<ExitCode> 
         .build()?;
     let bar = output::spinner("looking at the camera");
     let timeout = Duration::from_secs(args.timeout);
-    let found = runtime.block_on(probe::describe(&source, timeout, Clock::default().mono()));
+    let found = runtime.block_on(probe::describe(&source, timeout, Clock.mono()));
     bar.finish_and_clear();
     let found = found.map_err(|reason| anyhow::anyhow!("{reason}"))?;
     if let (Some(path), Some(jpeg)) = (&args.picture, &found.jpeg) {
@@ -181,15 +181,13 @@ fn describe(source: SourceConfig, args: &ProbeArgs) -> anyhow::Result<ExitCode> 
             "none that is recorded"
         },
     ]);
-    match (&args.picture, &found.jpeg) {
-        (Some(path), Some(_)) => {
-            drop(table.add_row(["picture".to_owned(), path.display().to_string()]))
-        }
-        (Some(_), None) => drop(table.add_row([
-            "picture".to_owned(),
-            "none: no key frame could be decoded".to_owned(),
-        ])),
-        (None, _) => {}
+    if let Some(path) = &args.picture {
+        let none = "none: no key frame could be decoded".to_owned();
+        let written = found
+            .jpeg
+            .as_ref()
+            .map_or(none, |_| path.display().to_string());
+        table.add_row(["picture".to_owned(), written]);
     }
     output::print(&table, "")?;
     Ok(ExitCode::SUCCESS)

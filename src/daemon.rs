@@ -158,7 +158,7 @@ async fn main(
         "health",
         health.run(supervisor.stop_token(Phase::Intake)),
     );
-    serve(&mut supervisor, &config, &status, &db);
+    serve(&mut supervisor, &config, &status, &time, &db);
     let context = CameraContext {
         journal: journal.clone(),
         store: ClipStore {
@@ -229,14 +229,21 @@ fn uploader(
 }
 
 /// Status socket and watchdog.
-fn serve(supervisor: &mut Supervisor, config: &Config, hub: &StatusHub, db: &Db) {
+fn serve(
+    supervisor: &mut Supervisor,
+    config: &Config,
+    hub: &StatusHub,
+    time: &TimeKeeper,
+    db: &Db,
+) {
+    let time = time.clone();
     let (dir, hub, stop) = (
         config.state_dir.clone(),
         hub.clone(),
         supervisor.stop_token(Phase::Serving),
     );
     supervisor.spawn(Phase::Serving, "status", async move {
-        if let Err(e) = status::serve(&dir, hub, stop).await {
+        if let Err(e) = status::serve(&dir, hub, time, stop).await {
             tracing::warn!(error = %e, "status cannot be served");
         }
     });

@@ -10,8 +10,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use crate::agent::camera::recorder::ClipStore;
-use crate::agent::camera::{self, CameraContext};
+use crate::agent::camera::{self, CameraContext, ClipStore};
 use crate::agent::health::Health;
 use crate::agent::journal::{Fact, Journal, journal};
 use crate::agent::status::StatusHub;
@@ -164,6 +163,8 @@ async fn main(
         store: ClipStore {
             spool,
             min_free: config.spool.min_free,
+            failing: Arc::default(),
+            time: time.clone(),
         },
         time: time.clone(),
         ids: ids.clone(),

@@ -93,7 +93,7 @@ fn is_word(c: char) -> bool {
 
 /// Modules named as `crate::x`, also inside `use crate::{x, y::z}`.
 fn imports(code: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
+    let mut found: BTreeSet<String> = BTreeSet::new();
     for (at, _) in code.match_indices("crate::") {
         let rest = &code[at + "crate::".len()..];
         if let Some(list) = rest.strip_prefix('{') {

@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod agent;
 mod architecture;
 mod capture;
 mod clip;
 mod fixture;
+mod running;
 mod sampler;

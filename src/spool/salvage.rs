@@ -44,33 +44,32 @@ pub struct Salvaged {
     pub cut_bytes: u64,
 }
 
-/// Turns `<name>.mp4.part` into `<name>.mp4`; where that was done already, says what it is.
+/// Turns `<name>.mp4.part` into `<name>.mp4`. Where only the closed file is there (the process died between the rename
+/// and its row), that one is surveyed in its place.
 ///
 /// # Errors
-/// [`SpoolError::Exists`] where part and closed file both exist or the name does not end in `.part`; otherwise what
-/// the file system says.
+/// [`SpoolError::Exists`] where both files exist or the name does not end in `.part`; otherwise what the file system
+/// says.
 pub fn salvage(part: &Path) -> Result<Outcome, SpoolError> {
     let path = part.with_extension("");
     let dir = part.parent().unwrap_or(Path::new("/"));
-    let closed = fs::symlink_metadata(&path).is_ok();
-    if part.extension().is_none_or(|e| e != "part") || (closed && part.exists()) {
+    let there = |p: &Path| fs::symlink_metadata(p).is_ok();
+    if part.extension().is_none_or(|e| e != "part") || (there(&path) && there(part)) {
         return Err(SpoolError::Exists { path });
     }
-    if closed {
-        return describe(path);
-    }
+    let part: &Path = if there(&path) { &path } else { part };
     let file = File::options()
         .read(true)
         .write(true)
         .open(part)
         .map_err(failed("open", part))?;
     let survey = mp4::survey(&mut io::BufReader::new(&file)).map_err(failed("read", part))?;
-    if survey.video().is_none() {
+    let Some(video) = survey.video() else {
         drop(file);
         let bytes = unlink(part)?;
         sync_dir(dir)?;
         return Ok(Outcome::Nothing { bytes });
-    }
+    };
     // Everything that the patched index needs lies before the cut, so the order of these writes does not matter: a
     // crash between them leaves a file that is surveyed the same way.
     for patch in &survey.patches {
@@ -82,24 +81,6 @@ pub fn salvage(part: &Path) -> Result<Outcome, SpoolError> {
         .map_err(failed("cut", part))?;
     fs::rename(part, &path).map_err(failed("rename", part))?;
     sync_dir(dir)?;
-    let cut_bytes = survey.file_len - survey.playable_end;
-    Ok(match summary(path, &survey)? {
-        Outcome::Salvaged(clip) => Outcome::Salvaged(Salvaged { cut_bytes, ..clip }),
-        nothing => nothing,
-    })
-}
-
-/// A closed file of which only the row is missing: the crash came after the rename.
-fn describe(path: PathBuf) -> Result<Outcome, SpoolError> {
-    let file = File::open(&path).map_err(failed("open", &path))?;
-    let survey = mp4::survey(&mut io::BufReader::new(&file)).map_err(failed("read", &path))?;
-    summary(path, &survey)
-}
-
-fn summary(path: PathBuf, survey: &mp4::Survey) -> Result<Outcome, SpoolError> {
-    let Some(video) = survey.video() else {
-        return Ok(Outcome::Nothing { bytes: 0 });
-    };
     let (sha256, size_bytes) = File::open(&path)
         .and_then(Sha256::of_reader)
         .map_err(failed("read", &path))?;
@@ -109,7 +90,7 @@ fn summary(path: PathBuf, survey: &mp4::Survey) -> Result<Outcome, SpoolError> {
         frames: video.samples,
         sha256,
         truncated: survey.stage != Stage::Finalised,
-        cut_bytes: 0,
+        cut_bytes: survey.file_len - survey.playable_end,
         path,
     }))
 }

@@ -172,21 +172,12 @@ impl Cells {
             let towards = sum.absolute.min(self.texture[i] + cap);
             self.texture[i] += (towards - self.texture[i]) * rate;
         }
-        for l in 0..LEVELS {
-            let side = 1 << l;
-            let cols = self.cols;
-            let level = &mut self.levels[l];
-            for i in 0..level.mean.len() {
-                // The top left cell stands for the area: flagged areas mark most of their cells.
-                let cell = (i / level.cols * side) * cols + i % level.cols * side;
-                let busy = if l == 0 {
-                    self.flagged[cell]
-                } else {
-                    level.mean[i].abs() > FLOOR[l].max(NOISE_FACTOR * level.noise[i])
-                };
+        for (level, floor) in self.levels.iter_mut().zip(FLOOR) {
+            for (mean, noise) in level.mean.iter().zip(&mut level.noise) {
+                let seen = mean.abs();
+                let busy = seen > floor.max(NOISE_FACTOR * *noise);
                 let rate = if busy { rate * flagged_rate } else { rate };
-                let seen = level.mean[i].abs().min(outlier * (level.noise[i] + 0.3));
-                level.noise[i] += (seen - level.noise[i]) * rate;
+                *noise += (seen.min(outlier * (*noise + 0.3)) - *noise) * rate;
             }
         }
     }
@@ -201,8 +192,8 @@ impl Cells {
         for (i, (now, before)) in self.flagged.iter().zip(&self.was_flagged).enumerate() {
             if *now && !*before {
                 let (x, y) = (
-                    i % self.cols >> RESTLESS_LEVEL,
-                    i / self.cols >> RESTLESS_LEVEL,
+                    (i % self.cols) >> RESTLESS_LEVEL,
+                    (i / self.cols) >> RESTLESS_LEVEL,
                 );
                 let area = y * level.cols + x;
                 self.restless[area] += level.share[area];
@@ -269,5 +260,64 @@ impl Cells {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sum(signed: f32) -> CellSum {
+        CellSum {
+            signed,
+            absolute: signed.abs(),
+            count: 0.0,
+        }
+    }
+
+    /// A picture of 8×8 cells.
+    fn judged(cells: &mut Cells, signed: impl Fn(usize) -> f32) -> usize {
+        let sums: Vec<CellSum> = (0..64).map(|i| sum(signed(i))).collect();
+        cells.judge(&sums, 0.0);
+        cells.flagged().iter().filter(|f| **f).count()
+    }
+
+    #[test]
+    fn a_faint_difference_counts_where_it_is_coherent() {
+        let mut cells = Cells::new(8, 8);
+        let alternating = |i: usize| {
+            if (i + i / 8).is_multiple_of(2) {
+                3.2
+            } else {
+                -3.2
+            }
+        };
+        assert_eq!(judged(&mut cells, alternating), 0);
+        assert_eq!(judged(&mut cells, |_| 3.2), 64);
+    }
+
+    #[test]
+    fn the_threshold_follows_the_noise_of_the_place() {
+        let mut cells = Cells::new(8, 8);
+        assert_eq!(judged(&mut cells, |_| 12.0), 64);
+        let windy = |i: usize| if i < 32 { 12.0 } else { 0.0 };
+        let sums: Vec<CellSum> = (0..64).map(|i| sum(windy(i))).collect();
+        for _ in 0..40 {
+            cells.judge(&sums, 0.0);
+            cells.learn(&sums, 0.1, true);
+        }
+        assert_eq!(judged(&mut cells, windy), 0);
+        assert_eq!(judged(&mut cells, |i| 12.0 - windy(i)), 32);
+    }
+
+    #[test]
+    fn cells_that_keep_beginning_to_differ_get_a_higher_threshold() {
+        let mut cells = Cells::new(8, 8);
+        for i in 0..20 {
+            judged(&mut cells, |_| if i % 2 == 0 { 7.0 } else { 0.0 });
+            cells.count_beginnings(0.2);
+        }
+        assert_eq!(judged(&mut cells, |_| 7.0), 0);
+        assert_eq!(judged(&mut cells, |_| 40.0), 64);
     }
 }

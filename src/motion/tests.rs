@@ -49,8 +49,8 @@ fn noise_stays_quiet_at_the_highest_sensitivity() {
     for sigma in [0.0, 2.0, 5.0, 10.0] {
         let verdicts = play(
             &config(10),
-            &mut Wall::new(320, 180, sigma),
-            60.0,
+            &mut Wall::new(160, 120, sigma),
+            40.0,
             |_, _| vec![],
         );
         assert_eq!(moving(&verdicts), NEVER, "sigma {sigma}");
@@ -161,8 +161,8 @@ fn mains_flicker_is_no_motion() {
     assert_eq!(
         moving(&play(
             &config(8),
-            &mut Wall::new(320, 180, 2.0),
-            60.0,
+            &mut Wall::new(160, 120, 2.0),
+            40.0,
             scene
         )),
         NEVER

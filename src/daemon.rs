@@ -58,7 +58,7 @@ async fn main(
         )
     })?;
 
-    let clock = Clock;
+    let clock = Clock::default();
     let entropy = Entropy::default();
     let time = TimeKeeper::new(clock.clone(), clock.build_time());
     let ids: IdSource = {

@@ -141,7 +141,7 @@ fn describe(source: SourceConfig, args: &ProbeArgs) -> anyhow::Result<ExitCode> 
         .build()?;
     let bar = output::spinner("looking at the camera");
     let timeout = Duration::from_secs(args.timeout);
-    let found = runtime.block_on(probe::describe(&source, timeout, Clock.mono()));
+    let found = runtime.block_on(probe::describe(&source, timeout, Clock::default().mono()));
     bar.finish_and_clear();
     let found = found.map_err(|reason| anyhow::anyhow!("{reason}"))?;
     if let (Some(path), Some(jpeg)) = (&args.picture, &found.jpeg) {

@@ -10,8 +10,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use crate::agent::camera::recorder::ClipStore;
-use crate::agent::camera::{self, CameraContext};
+use crate::agent::camera::{self, CameraContext, ClipStore};
 use crate::agent::health::Health;
 use crate::agent::journal::{Fact, Journal, journal};
 use crate::agent::status::StatusHub;
@@ -20,6 +19,7 @@ use crate::agent::uploader::Uploader;
 use crate::agent::{records, startup, status};
 use crate::board::clock::Clock;
 use crate::board::entropy::Entropy;
+use crate::cloud::client::TOTAL_TIMEOUT;
 use crate::cloud::{Client, Credentials, tls};
 use crate::config::{CloudConfig, Config};
 use crate::db::{self, Db, IdSource, Urgency};
@@ -158,12 +158,14 @@ async fn main(
         "health",
         health.run(supervisor.stop_token(Phase::Intake)),
     );
-    serve(&mut supervisor, &config, &status, &db);
+    serve(&mut supervisor, &config, &status, &time, &db);
     let context = CameraContext {
         journal: journal.clone(),
         store: ClipStore {
             spool,
             min_free: config.spool.min_free,
+            failing: Arc::default(),
+            time: time.clone(),
         },
         time: time.clone(),
         ids: ids.clone(),
@@ -219,7 +221,7 @@ fn uploader(
     let source = time.clone();
     let tls = tls::client_config(cloud.ca_file.as_deref(), Arc::new(move || source.wall()))?;
     tracing::info!(edge_id = credentials.edge_id, cloud = %credentials.api_base, tenant = credentials.tenant, "syncing to the cloud");
-    let client = Client::new(credentials, tls)?;
+    let client = Client::new(credentials, tls, TOTAL_TIMEOUT)?;
     Ok(Uploader::new(
         db.clone(),
         client,
@@ -229,14 +231,21 @@ fn uploader(
 }
 
 /// Status socket and watchdog.
-fn serve(supervisor: &mut Supervisor, config: &Config, hub: &StatusHub, db: &Db) {
+fn serve(
+    supervisor: &mut Supervisor,
+    config: &Config,
+    hub: &StatusHub,
+    time: &TimeKeeper,
+    db: &Db,
+) {
+    let time = time.clone();
     let (dir, hub, stop) = (
         config.state_dir.clone(),
         hub.clone(),
         supervisor.stop_token(Phase::Serving),
     );
     supervisor.spawn(Phase::Serving, "status", async move {
-        if let Err(e) = status::serve(&dir, hub, stop).await {
+        if let Err(e) = status::serve(&dir, hub, time, stop).await {
             tracing::warn!(error = %e, "status cannot be served");
         }
     });

@@ -115,7 +115,7 @@ impl Health {
     }
 
     fn beat(&self) -> Value {
-        let status = self.status.snapshot();
+        let status = self.status.snapshot(self.time.mono());
         let cameras: Vec<Value> = status
             .cameras
             .iter()

@@ -270,24 +270,16 @@ pub fn camera_down(
 /// `camera.degraded`: it delivers, but something of it does not work (detection, recording).
 pub fn camera_degraded(
     id: RecordId,
-    camera: &CameraId,
-    name: &str,
+    camera: &str,
     reason: &str,
     detail: &str,
     rev: u64,
     at: Mono,
 ) -> Record {
-    let data = json!({ "camera_id": camera, "name": name, "reason": reason, "detail": detail, "rev": rev });
+    let data = json!({ "camera_id": camera, "reason": reason, "detail": detail, "rev": rev });
     Record {
         severity: Severity::Warning,
-        ..record(
-            id,
-            "camera.degraded",
-            Class::Alarm,
-            Some(camera.as_str()),
-            at,
-            data,
-        )
+        ..record(id, "camera.degraded", Class::Alarm, Some(camera), at, data)
     }
 }
 

@@ -15,6 +15,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
+use super::time::TimeKeeper;
+use crate::time::Mono;
+
 /// File name of the socket in the state directory.
 pub const SOCKET_NAME: &str = "status.sock";
 /// A status document is smaller than this.
@@ -30,8 +33,11 @@ pub struct CameraStatus {
     pub state: String,
     /// Why it is not up, or was not last.
     pub reason: Option<String>,
-    /// Seconds since the last frame.
+    /// Seconds since the last frame; absent where none ever came.
     pub last_frame_age_s: Option<f64>,
+    /// When that was; the age is made of it when the document is asked for.
+    #[serde(skip)]
+    pub last_frame: Option<Mono>,
     /// Frames a second over the last seconds.
     pub fps: f64,
     /// Kilobits a second over the last seconds.
@@ -91,12 +97,17 @@ impl StatusHub {
         });
     }
 
-    /// The document now.
-    pub fn snapshot(&self) -> Status {
-        self.0
+    /// The document at `now`.
+    pub fn snapshot(&self, now: Mono) -> Status {
+        let mut status = self
+            .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+            .clone();
+        for camera in status.cameras.values_mut() {
+            camera.last_frame_age_s = camera.last_frame.map(|at| now.since(at).as_secs_f64());
+        }
+        status
     }
 }
 
@@ -104,7 +115,12 @@ impl StatusHub {
 ///
 /// # Errors
 /// The socket cannot be made.
-pub async fn serve(dir: &Path, hub: StatusHub, stop: CancellationToken) -> std::io::Result<()> {
+pub async fn serve(
+    dir: &Path,
+    hub: StatusHub,
+    time: TimeKeeper,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let path = dir.join(SOCKET_NAME);
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path)?;
@@ -116,7 +132,7 @@ pub async fn serve(dir: &Path, hub: StatusHub, stop: CancellationToken) -> std::
             stream = listener.accept() => stream,
         };
         if let Ok((mut stream, _)) = stream {
-            let body = serde_json::to_vec(&hub.snapshot()).unwrap_or_default();
+            let body = serde_json::to_vec(&hub.snapshot(time.mono())).unwrap_or_default();
             let write = async {
                 stream.write_all(&body).await?;
                 stream.shutdown().await

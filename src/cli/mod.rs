@@ -88,7 +88,14 @@ pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
             Err(faults) => Ok(check::report(&path, &faults, false)),
         },
         Command::CheckConfig(format) => check::run(&path, format),
-        Command::Probe(args) => probe::run(args),
+        Command::Probe(args) => probe::run(args, || {
+            load(&path)?.map_err(|faults| {
+                anyhow::anyhow!(
+                    "the configuration has {} fault(s), see check-config",
+                    faults.len()
+                )
+            })
+        }),
         Command::Status(format) => with_config(&path, |c| status::run(&c, format)),
         Command::Events(args) => with_config(&path, |c| lists::events(&c, &args)),
         Command::Clips(args) => with_config(&path, |c| lists::clips(&c, &args)),

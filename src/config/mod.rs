@@ -200,3 +200,14 @@ pub enum V4l2Format {
     /// H.264 from the camera.
     H264,
 }
+
+impl std::fmt::Display for V4l2Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            V4l2Format::Yuyv => "yuyv",
+            V4l2Format::Nv12 => "nv12",
+            V4l2Format::Mjpeg => "mjpeg",
+            V4l2Format::H264 => "h264",
+        })
+    }
+}

@@ -273,7 +273,9 @@ fn password(s: &mut Section<'_>, read_secret: ReadSecret<'_>) -> Option<Secret> 
         }
         None => None,
     };
-    let file = s.path_buf("password_file")?;
+    let Some(file) = s.path_buf("password_file") else {
+        return inline;
+    };
     if inline.is_some() {
         s.fault(
             "password_file",

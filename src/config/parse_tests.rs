@@ -143,6 +143,17 @@ fn a_password_in_the_address_is_taken_out_and_never_shown() {
 }
 
 #[test]
+fn a_password_may_stand_beside_the_address() {
+    let text =
+        "[[camera]]\nid = \"a\"\nurl = \"rtsp://10.0.0.5/live\"\nuser = \"u\"\npassword = \"p\"";
+    let config = parse(text).unwrap();
+    let SourceConfig::Rtsp { password, .. } = &config.cameras[0].main else {
+        panic!()
+    };
+    assert_eq!(password.as_ref().map(Secret::expose), Some("p"));
+}
+
+#[test]
 fn faults_show_no_password() {
     for text in [
         "[[camera]]\nid = \"a\"\nurl = \"http://admin:canary@10.0.0.5/live\"",

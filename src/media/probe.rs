@@ -1,15 +1,12 @@
 //! Describes cameras for set-up and `doctor`: which there are, what a source really delivers, and one picture of it.
 
-use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 
-use gstreamer as gst;
-use gstreamer::prelude::*;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::gst::{GstError, chain, init, make};
-use super::{CaptureEvent, CaptureSession, Packet, StreamKind, Track, TrackCaps, teardown};
+use super::picture::jpeg_of_key_frame;
+use super::{CaptureEvent, CaptureSession, Packet, StreamKind, Track, TrackCaps};
 use crate::config::SourceConfig;
 use crate::model::{DownReason, StreamInfo, VideoCodec};
 use crate::time::{Mono, Pts};
@@ -21,9 +18,6 @@ const MEASURE: Duration = Duration::from_secs(2);
 
 /// Room for the packets of a few seconds; what does not fit is not measured.
 const CHANNEL: usize = 512;
-
-/// The longest that decoding one picture may take.
-const STILL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a source really delivers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -88,7 +82,7 @@ pub async fn describe(
     let jpeg = match (seen.up.as_ref(), seen.first_key.clone()) {
         (Some((_, caps)), Some(key)) => {
             let caps = caps.video.clone();
-            tokio::task::spawn_blocking(move || still(&caps, &key).ok().flatten())
+            tokio::task::spawn_blocking(move || jpeg_of_key_frame(&key, &caps, 3840, 85).ok())
                 .await
                 .ok()
                 .flatten()
@@ -160,78 +154,4 @@ impl Seen {
             jpeg,
         })
     }
-}
-
-/// Decodes one key frame into a JPEG of its own size; `None` where it does not decode in time. Blocks.
-///
-/// # Errors
-/// Where an element is missing.
-pub fn still(caps: &gst::Caps, key: &Packet) -> Result<Option<Vec<u8>>, GstError> {
-    init()?;
-    let decoders: &[&str] = match caps.structure(0).map(|s| s.name().as_str()) {
-        Some("video/x-h265") => &["avdec_h265"],
-        _ => &["avdec_h264", "openh264dec"],
-    };
-    let mut last = Ok(None);
-    for decoder in decoders {
-        last = decode(decoder, caps, key);
-        if matches!(last, Ok(Some(_))) {
-            break;
-        }
-    }
-    last
-}
-
-fn decode(decoder: &str, caps: &gst::Caps, key: &Packet) -> Result<Option<Vec<u8>>, GstError> {
-    let pipeline = gst::Pipeline::new();
-    let src = gstreamer_app::AppSrc::builder()
-        .caps(caps)
-        .format(gst::Format::Time)
-        .build();
-    let parse = make(match caps.structure(0).map(|s| s.name().as_str()) {
-        Some("video/x-h265") => "h265parse",
-        _ => "h264parse",
-    })?;
-    let (dec, convert, enc) = (make(decoder)?, make("videoconvert")?, make("jpegenc")?);
-    let sink = gstreamer_app::AppSink::builder().sync(false).build();
-    let (tell, told) = std_mpsc::sync_channel(1);
-    sink.set_callbacks(
-        gstreamer_app::AppSinkCallbacks::builder()
-            .new_sample(move |s| {
-                let sample = s.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-                let bytes = sample
-                    .buffer()
-                    .and_then(|b| b.map_readable().ok().map(|m| m.to_vec()));
-                // Only the first picture counts.
-                let _ = tell.try_send(bytes);
-                Ok(gst::FlowSuccess::Ok)
-            })
-            .build(),
-    );
-    chain(
-        &pipeline,
-        &[
-            src.upcast_ref(),
-            &parse,
-            &dec,
-            &convert,
-            &enc,
-            sink.upcast_ref(),
-        ],
-    )?;
-    let bus = pipeline.bus();
-    let picture = if teardown::to_playing(&pipeline)
-        && src.push_buffer(key.buffer.clone()).is_ok()
-        && src.end_of_stream().is_ok()
-    {
-        let ends = [gst::MessageType::Eos, gst::MessageType::Error];
-        if let Some(bus) = bus {
-            bus.timed_pop_filtered(gst::ClockTime::try_from(STILL_PATIENCE).ok(), &ends);
-        }
-        told.try_recv().ok().flatten()
-    } else {
-        None
-    };
-    teardown::to_null(pipeline);
-    Ok(picture)
 }

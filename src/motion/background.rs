@@ -315,7 +315,7 @@ mod tests {
         let mut b = Background::new(35, 13);
         b.assign(&f, false);
         let mut out = vec![CellSum::default(); 9 * 4];
-        b.scan(&f, 4.0, &vec![0.02; 36], &mut out);
+        b.scan(&f, 4.0, &[0.02; 36], &mut out);
         assert!(out.iter().all(|c| c.absolute < 0.1 && c.count == 0.0));
     }
 
@@ -328,7 +328,7 @@ mod tests {
         b.follow_exposure(&frame(&darker, 64, 64));
         assert!((b.gain() - 0.7).abs() < 0.02, "{}", b.gain());
         let mut out = vec![CellSum::default(); 256];
-        b.scan(&frame(&darker, 64, 64), 4.0, &vec![0.0; 256], &mut out);
+        b.scan(&frame(&darker, 64, 64), 4.0, &[0.0; 256], &mut out);
         assert!(out.iter().all(|c| c.absolute < 2.0));
     }
 

@@ -58,6 +58,8 @@ pub struct Cells {
     was_flagged: Vec<bool>,
     /// How often the cells of an area of [`RESTLESS_LEVEL`] began to differ lately, a cell.
     restless: Vec<f32>,
+    /// Factor on a cell's thresholds, 1 where it is usually calm.
+    caution: Vec<f32>,
 }
 
 impl Cells {
@@ -91,6 +93,7 @@ impl Cells {
             flagged: vec![false; n],
             was_flagged: vec![false; n],
             restless,
+            caution: vec![1.0; n],
         }
     }
 
@@ -114,6 +117,13 @@ impl Cells {
         self.texture.iter().sum::<f32>() / self.texture.len().max(1) as f32
     }
 
+    /// Takes a cell for background in this frame.
+    pub fn clear(&mut self, cell: usize) {
+        self.flagged[cell] = false;
+        self.strength[cell] = 0.0;
+        self.mass[cell] = 0.0;
+    }
+
     /// How far a cell may change between frames without moving, in luma.
     pub fn tolerance(&self, cell: usize) -> f32 {
         0.5 * FLOOR[0] + 2.0 * self.levels[0].noise[cell]
@@ -125,7 +135,7 @@ impl Cells {
         std::mem::swap(&mut self.flagged, &mut self.was_flagged);
         let base = &self.levels[0];
         for (i, sum) in sums.iter().enumerate() {
-            let caution = self.caution(i % self.cols, i / self.cols);
+            let caution = self.caution[i];
             let limit = caution * FLOOR[0].max(NOISE_FACTOR * base.noise[i]) + slack;
             let signed = sum.signed.abs() / limit;
             let limit = self.texture[i]
@@ -162,21 +172,12 @@ impl Cells {
             let towards = sum.absolute.min(self.texture[i] + cap);
             self.texture[i] += (towards - self.texture[i]) * rate;
         }
-        for l in 0..LEVELS {
-            let side = 1 << l;
-            let cols = self.cols;
-            let level = &mut self.levels[l];
-            for i in 0..level.mean.len() {
-                // The top left cell stands for the area: flagged areas mark most of their cells.
-                let cell = (i / level.cols * side) * cols + i % level.cols * side;
-                let busy = if l == 0 {
-                    self.flagged[cell]
-                } else {
-                    level.mean[i].abs() > FLOOR[l].max(NOISE_FACTOR * level.noise[i])
-                };
+        for (level, floor) in self.levels.iter_mut().zip(FLOOR) {
+            for (mean, noise) in level.mean.iter().zip(&mut level.noise) {
+                let seen = mean.abs();
+                let busy = seen > floor.max(NOISE_FACTOR * *noise);
                 let rate = if busy { rate * flagged_rate } else { rate };
-                let seen = level.mean[i].abs().min(outlier * (level.noise[i] + 0.3));
-                level.noise[i] += (seen - level.noise[i]) * rate;
+                *noise += (seen.min(outlier * (*noise + 0.3)) - *noise) * rate;
             }
         }
     }
@@ -190,16 +191,21 @@ impl Cells {
         let level = &self.levels[RESTLESS_LEVEL];
         for (i, (now, before)) in self.flagged.iter().zip(&self.was_flagged).enumerate() {
             if *now && !*before {
-                let area = area_of(i % self.cols, i / self.cols, level.cols);
+                let (x, y) = (
+                    (i % self.cols) >> RESTLESS_LEVEL,
+                    (i / self.cols) >> RESTLESS_LEVEL,
+                );
+                let area = y * level.cols + x;
                 self.restless[area] += level.share[area];
             }
         }
-    }
-
-    /// Factor on the thresholds at a cell, 1 where it is usually calm.
-    fn caution(&self, x: usize, y: usize) -> f32 {
-        let restless = self.restless[area_of(x, y, self.levels[RESTLESS_LEVEL].cols)];
-        (1.0 + RESTLESS_GAIN * (restless - RESTLESS_FREE).max(0.0)).min(RESTLESS_MAX)
+        for (y, row) in self.caution.chunks_exact_mut(self.cols).enumerate() {
+            let areas = &self.restless[(y >> RESTLESS_LEVEL) * level.cols..][..level.cols];
+            for (cells, restless) in row.chunks_mut(1 << RESTLESS_LEVEL).zip(areas) {
+                let factor = 1.0 + RESTLESS_GAIN * (restless - RESTLESS_FREE).max(0.0);
+                cells.fill(factor.min(RESTLESS_MAX));
+            }
+        }
     }
 
     /// Fills the pyramid's means.
@@ -234,7 +240,9 @@ impl Cells {
         let base = &self.levels[0].mean;
         for i in 0..level.mean.len() {
             let (x0, y0) = (i % level.cols * side, i / level.cols * side);
-            let limit = self.caution(x0, y0) * FLOOR[l].max(NOISE_FACTOR * level.noise[i]) + slack;
+            let limit = self.caution[y0 * self.cols + x0]
+                * FLOOR[l].max(NOISE_FACTOR * level.noise[i])
+                + slack;
             let mean = level.mean[i];
             if mean.abs() < limit {
                 continue;
@@ -255,7 +263,61 @@ impl Cells {
     }
 }
 
-/// Index of the restlessness area that holds a cell.
-fn area_of(x: usize, y: usize, cols: usize) -> usize {
-    (y >> RESTLESS_LEVEL) * cols + (x >> RESTLESS_LEVEL)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sum(signed: f32) -> CellSum {
+        CellSum {
+            signed,
+            absolute: signed.abs(),
+            count: 0.0,
+        }
+    }
+
+    /// A picture of 8×8 cells.
+    fn judged(cells: &mut Cells, signed: impl Fn(usize) -> f32) -> usize {
+        let sums: Vec<CellSum> = (0..64).map(|i| sum(signed(i))).collect();
+        cells.judge(&sums, 0.0);
+        cells.flagged().iter().filter(|f| **f).count()
+    }
+
+    #[test]
+    fn a_faint_difference_counts_where_it_is_coherent() {
+        let mut cells = Cells::new(8, 8);
+        let alternating = |i: usize| {
+            if (i + i / 8).is_multiple_of(2) {
+                3.2
+            } else {
+                -3.2
+            }
+        };
+        assert_eq!(judged(&mut cells, alternating), 0);
+        assert_eq!(judged(&mut cells, |_| 3.2), 64);
+    }
+
+    #[test]
+    fn the_threshold_follows_the_noise_of_the_place() {
+        let mut cells = Cells::new(8, 8);
+        assert_eq!(judged(&mut cells, |_| 12.0), 64);
+        let windy = |i: usize| if i < 32 { 12.0 } else { 0.0 };
+        let sums: Vec<CellSum> = (0..64).map(|i| sum(windy(i))).collect();
+        for _ in 0..40 {
+            cells.judge(&sums, 0.0);
+            cells.learn(&sums, 0.1, true);
+        }
+        assert_eq!(judged(&mut cells, windy), 0);
+        assert_eq!(judged(&mut cells, |i| 12.0 - windy(i)), 32);
+    }
+
+    #[test]
+    fn cells_that_keep_beginning_to_differ_get_a_higher_threshold() {
+        let mut cells = Cells::new(8, 8);
+        for i in 0..20 {
+            judged(&mut cells, |_| if i % 2 == 0 { 7.0 } else { 0.0 });
+            cells.count_beginnings(0.2);
+        }
+        assert_eq!(judged(&mut cells, |_| 7.0), 0);
+        assert_eq!(judged(&mut cells, |_| 40.0), 64);
+    }
 }

@@ -59,6 +59,8 @@ struct Scene {
     settled: Vec<f32>,
     /// Seconds for which a cell has differed without changing.
     still: Vec<f32>,
+    /// Cells that differ and changed in this frame.
+    lively: Vec<bool>,
     finder: BlobFinder,
     tracks: Tracks,
     /// Luma added to the thresholds while the exposure changes.
@@ -137,6 +139,7 @@ impl Scene {
             rates: vec![0.0; n],
             settled: vec![0.0; n],
             still: vec![0.0; n],
+            lively: vec![false; n],
             finder: BlobFinder::default(),
             tracks: Tracks::default(),
             slack: 0.0,
@@ -214,7 +217,7 @@ impl Scene {
         self.cells.count_beginnings(dt);
         self.follow_stillness(frame, dt);
         let (cols, _) = self.background.grid();
-        let (cells, zones, still) = (&self.cells, &self.zones, &self.still);
+        let (cells, zones, lively) = (&self.cells, &self.zones, &self.lively);
         let flagged = cells.flagged();
         let open = (0..flagged.len()).map(|i| flagged[i] && zones.watched(i));
         let blobs = self.finder.find(open, cols, |i| {
@@ -223,7 +226,7 @@ impl Scene {
             CellView {
                 mass: cells.mass()[i],
                 strength: cells.strength()[i],
-                lively: still[i] == 0.0,
+                lively: lively[i],
                 zones: entered,
             }
         });
@@ -239,24 +242,26 @@ impl Scene {
 
     /// Measures how long each flagged cell has not changed; absorbs what rests and takes back what was hidden.
     fn follow_stillness(&mut self, frame: &GrayFrame<'_>, dt: f32) {
-        let blend = (dt / 1.0).min(0.5);
+        let blend = dt.min(0.5);
         for i in 0..self.sums.len() {
             let signed = self.sums[i].signed;
-            let moved = (signed - self.settled[i]).abs() > self.cells.tolerance(i) + self.slack;
+            let tolerance = self.cells.tolerance(i) + self.slack;
+            let moved = (signed - self.settled[i]).abs() > tolerance;
             self.settled[i] += (signed - self.settled[i]) * blend;
-            if !self.cells.flagged()[i] || moved {
+            let differs = self.cells.flagged()[i];
+            self.lively[i] = differs && moved;
+            if !differs || moved {
                 self.still[i] = 0.0;
             } else {
                 self.still[i] += dt;
             }
-            if self.cells.flagged()[i] {
-                let near = self.cells.tolerance(i) + 2.0;
-                let rested = self.still[i] >= ABSORB.as_secs_f32();
-                if rested || self.background.distance_to_spare(frame, i) < near {
-                    self.background.swap(frame, i);
-                    self.settled[i] = 0.0;
-                    self.still[i] = 0.0;
-                }
+            let rested = self.still[i] >= ABSORB.as_secs_f32();
+            if differs && (rested || self.background.distance_to_spare(frame, i) < tolerance + 2.0)
+            {
+                self.background.swap(frame, i);
+                self.cells.clear(i);
+                self.settled[i] = 0.0;
+                self.still[i] = 0.0;
             }
         }
     }

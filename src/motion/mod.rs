@@ -67,3 +67,8 @@ pub trait Detector: Send {
     /// Forgets the picture, keeps the settings: called after a reconnect.
     fn reset(&mut self);
 }
+
+#[cfg(test)]
+mod synthetic;
+#[cfg(test)]
+mod tests;

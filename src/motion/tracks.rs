@@ -37,7 +37,8 @@ pub struct Track {
     /// Latest first; mass 0 where it was not seen.
     history: [(Pts, f32); MEMORY],
     misses: u8,
-    last_lively: Pts,
+    /// What appears without changing (a threshold that fell below an old difference) has never been alive.
+    last_lively: Option<Pts>,
 }
 
 /// How many of how many frames must show a movement.
@@ -69,14 +70,15 @@ impl Track {
             velocity: (0.0, 0.0),
             history,
             misses: 0,
-            last_lively: pts,
+            last_lively: (blob.lively >= LIVELY).then_some(pts),
         }
     }
 
     /// The first frame of the movement when it is confirmed at `mass` or more, seen in this frame and alive.
     pub fn moving(&self, mass: f32, need: Persistence) -> Option<Pts> {
         let (now, seen) = self.history[0];
-        if seen < mass || now.since(self.last_lively) > STILL {
+        let alive = self.last_lively.is_some_and(|l| now.since(l) <= STILL);
+        if seen < mass || !alive {
             return None;
         }
         let recent = &self.history[..need.of];
@@ -108,7 +110,7 @@ impl Track {
         self.velocity.0 += (now.0 - self.velocity.0) * 0.5;
         self.velocity.1 += (now.1 - self.velocity.1) * 0.5;
         if blob.lively >= LIVELY {
-            self.last_lively = pts;
+            self.last_lively = Some(pts);
         }
         self.history[0] = (pts, blob.mass);
         self.misses = 0;

@@ -3,7 +3,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod agent;
+mod architecture;
 mod capture;
 mod clip;
+mod device;
+mod dice;
 mod fixture;
+mod running;
 mod sampler;
+mod sync;

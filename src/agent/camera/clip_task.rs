@@ -8,13 +8,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::agent::journal::{Fact, Journal};
 use crate::agent::records::{self, ClosedClip};
+use crate::agent::time::TimeKeeper;
 use crate::db::IdSource;
 use crate::db::recordings::KeptFile;
 use crate::media::clip::{ClipError, ClipFile, ClipWriter, Pushed};
@@ -62,6 +63,19 @@ pub enum Handed {
     Failed,
 }
 
+/// Where clips go.
+#[derive(Clone)]
+pub struct ClipStore {
+    /// The directory.
+    pub spool: Spool,
+    /// No clip is begun with less than this free.
+    pub min_free: ByteSize,
+    /// The clip disk fails: told once, until a clip is kept again.
+    pub failing: Arc<AtomicBool>,
+    /// Trusted time.
+    pub time: TimeKeeper,
+}
+
 /// What the task needs.
 pub struct ClipJob {
     /// Goes into the records; `path` is below the spool directory.
@@ -74,10 +88,8 @@ pub struct ClipJob {
     pub audio: bool,
     /// Answered when the clip's row is on disk.
     pub committed: oneshot::Receiver<()>,
-    /// Where the clips live.
-    pub spool: Spool,
-    /// No clip is begun with less than this free.
-    pub min_free: ByteSize,
+    /// Where it goes.
+    pub store: ClipStore,
     /// Where its end is written down.
     pub journal: Journal,
     /// Makes record ids.
@@ -104,25 +116,34 @@ async fn run(job: ClipJob, packets: mpsc::Receiver<Packet>, waiting: Arc<AtomicU
         caps,
         audio,
         committed,
-        spool,
-        min_free,
+        store,
         journal,
         ids,
     } = job;
     if committed.await.is_err() {
         return; // The store is gone; without a row there is no clip.
     }
-    let path = file.clone();
+    let (path, spool) = (file.clone(), store.spool.clone());
     let open = move || {
-        prepare(&spool, &path, min_free)?;
+        prepare(&spool, &path, store.min_free)?;
         Ok(ClipWriter::open(&path, &caps, audio)?)
     };
     let outcome = write(open, packets, &waiting).await;
     clip.rev += 1;
     let kept = match outcome {
-        Ok(done) => Some(kept(&done)),
+        Ok(done) => {
+            store.failing.store(false, Relaxed);
+            Some(kept(&done))
+        }
         Err(e) => {
-            tracing::warn!(camera = clip.camera, clip = clip.path, error = %e, "clip could not be closed, salvaging it");
+            tracing::warn!(camera = clip.camera, clip = clip.path, error = %e, "clip could not be written");
+            if !store.failing.swap(true, Relaxed) {
+                let rev = u64::try_from(store.time.wall().0 / 1000).unwrap_or(0);
+                let (id, now) = (RecordId((ids)()), store.time.mono());
+                let record =
+                    records::camera_degraded(id, &clip.camera, "storage", &e.to_string(), rev, now);
+                journal.write(Fact::Told, vec![record]).await;
+            }
             salvaged(file).await
         }
     };

@@ -16,7 +16,8 @@ mod session;
 
 use tokio_util::sync::CancellationToken;
 
-use self::recorder::{ClipStore, Recorder};
+pub use self::clip_task::ClipStore;
+use self::recorder::Recorder;
 use self::reporter::Reporter;
 use self::session::Session;
 use crate::agent::journal::Journal;

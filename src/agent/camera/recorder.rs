@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::clip_task::{ClipHandle, ClipJob, Handed, clip};
+use super::clip_task::{ClipHandle, ClipJob, ClipStore, Handed, clip};
 use crate::agent::journal::{Fact, Journal};
 use crate::agent::records::{self, ClosedClip};
 use crate::config::RecordingConfig;
@@ -16,9 +16,7 @@ use crate::db::IdSource;
 use crate::db::recordings::Opening;
 use crate::media::{Packet, Track, TrackCaps};
 use crate::model::{CameraId, EventId, RecordId, RecordMode, RecordingId, StreamInfo};
-use crate::spool::Spool;
 use crate::time::{Anchor, Pts};
-use crate::units::ByteSize;
 use crate::wire::envelope::Record;
 
 /// A clip that could not be written (no disk, no room) is followed by another try after this.
@@ -33,15 +31,6 @@ pub struct Stream {
     pub caps: TrackCaps,
     /// Maps pts to time.
     pub anchor: Anchor,
-}
-
-/// Where clips go.
-#[derive(Debug, Clone)]
-pub struct ClipStore {
-    /// The directory.
-    pub spool: Spool,
-    /// No clip is begun with less than this free.
-    pub min_free: ByteSize,
 }
 
 struct Open {
@@ -220,8 +209,7 @@ impl Recorder {
             caps: stream.caps.clone(),
             audio,
             committed,
-            spool: self.store.spool.clone(),
-            min_free: self.store.min_free,
+            store: self.store.clone(),
             journal: self.journal.clone(),
             ids: self.ids.clone(),
         });

@@ -174,7 +174,9 @@ impl Reporter {
                 c.bitrate_kbps =
                     (c.bitrate_kbps + (bytes - before.bytes) as f64 / 125.0 / seconds) / 2.0;
             }
-            c.last_frame_age_s = Some(now.since(last_packet).as_secs_f64());
+            if packets > before.packets {
+                c.last_frame = Some(now);
+            }
             c.detection = shows.detection.to_owned();
             c.event_active = shows.event_active;
             c.recording = shows.recording;

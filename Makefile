@@ -1,0 +1,41 @@
+# make demo [SECONDS=60] [CAMERA=rtsp://… | /dev/video0]   the whole story, on real video
+# make test                                               everything that CI runs
+# make bench                                              figures, into target/bench/*.json and on the screen
+# make crash [ROUNDS=100]                                 kill -9 at random moments
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+CARGO ?= cargo
+ROUNDS ?= 100
+BIN := target/debug
+# What runs and what builds it; Debian 12 and 13.
+PACKAGES := gcc pkg-config libclang-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev \
+    gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
+    gstreamer1.0-libav gstreamer1.0-x gstreamer1.0-tools glib-networking ca-certificates ffmpeg postgresql \
+    python3-venv procps util-linux
+
+.PHONY: demo test bench crash deps deny lint footage
+
+demo: deps footage
+	$(CARGO) build -q --workspace --bins
+	@SECONDS_TO_RUN=$(SECONDS) tests/demo.sh $(BIN) target/footage/pedestrians.mp4
+
+test: deps footage lint deny
+	$(CARGO) test --workspace --no-fail-fast
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy -q --workspace --all-targets -- -D warnings
+
+crash: deps
+	ROUNDS=$(ROUNDS) $(CARGO) test --workspace --test it crash -- --nocapture --test-threads 1
+
+footage: deps
+	tests/footage.sh target/footage
+
+deny:
+	cross/deny.sh
+
+# Asks apt only for what is not there yet.
+deps:
+	cross/deps.sh $(PACKAGES)

@@ -1,0 +1,189 @@
+//! What is told, line by line, and the verdict at the end.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Result;
+use sentrycam_cloud::testing::Cloud;
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::processes::Agent;
+
+/// Tells each thing once.
+pub struct Story {
+    began: Instant,
+    told: HashSet<String>,
+}
+
+impl Story {
+    /// Starts the clock.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the demo's own clock, for people"
+    )]
+    pub fn begin() -> Story {
+        println!(
+            "{:>7}  {:<11} what happens (Ctrl-C ends the demo)",
+            "seconds", "who"
+        );
+        Story {
+            began: Instant::now(),
+            told: HashSet::new(),
+        }
+    }
+
+    /// Prints a line.
+    pub fn tell(&self, who: &str, what: &str) {
+        println!(
+            "{:>7.1}  {who:<11} {what}",
+            self.began.elapsed().as_secs_f64()
+        );
+    }
+
+    fn once(&mut self, key: String, who: &str, what: &str) {
+        if self.told.insert(key) {
+            self.tell(who, what);
+        }
+    }
+
+    /// Looks at the agent and at the cloud, and tells what is new.
+    pub async fn look(&mut self, agent: &Agent, cloud: &Cloud) -> Result<()> {
+        let status = agent.ask("status").await?;
+        for (id, c) in status["cameras"].as_object().into_iter().flatten() {
+            let state = word(&c["state"]);
+            let detail = if state == "up" {
+                word(&c["format"])
+            } else {
+                word(&c["reason"])
+            };
+            if state != "starting" {
+                self.once(
+                    format!("camera {id} {state} {detail}"),
+                    "camera",
+                    &format!("{id} is {state}: {detail}"),
+                );
+            }
+        }
+        for e in oldest_first(&agent.ask("events").await?) {
+            let (id, peak) = (word(&e["id"]), e["peak_score"].as_f64().unwrap_or(0.0));
+            self.once(
+                format!("start {id}"),
+                "motion",
+                &format!(
+                    "starts on {} at {}",
+                    word(&e["camera"]),
+                    word(&e["started_at"])
+                ),
+            );
+            if e["state"] == "ended" {
+                let what = format!("ends ({}), peak score {peak:.2}", word(&e["end_reason"]));
+                self.once(format!("end {id}"), "motion", &what);
+            }
+        }
+        for c in oldest_first(&agent.ask("clips").await?) {
+            if c["state"] == "kept" {
+                let what = format!(
+                    "{:.1} s, open {}",
+                    c["duration_s"].as_f64().unwrap_or(0.0),
+                    clip_path(agent, c).display()
+                );
+                self.once(format!("clip {}", word(&c["id"])), "clip", &what);
+            }
+        }
+        for row in cloud.query("select event_uid, status, peak from (select event_uid::text, status, meta ->> 'peak_score' as peak, occurred_at from events) e order by occurred_at").await? {
+            let (id, status) = (word(&row["event_uid"]), word(&row["status"]));
+            let what = format!("event {} is in PostgreSQL, {status}", id.get(..8).unwrap_or(id));
+            self.once(format!("row {id} {status}"), "postgresql", &what);
+        }
+        Ok(())
+    }
+
+    /// Compares what the agent knows with what PostgreSQL holds.
+    pub async fn summary(&mut self, agent: &Agent, cloud: &Cloud) -> Result<bool> {
+        self.look(agent, cloud).await?;
+        let (events, clips) = (agent.ask("events").await?, agent.ask("clips").await?);
+        let mut good = 0;
+        println!(
+            "\n{:<38} {:>7} {:>13} {:>9}  clip",
+            "event", "state", "in PostgreSQL", "playable"
+        );
+        for e in oldest_first(&events) {
+            let id = word(&e["id"]);
+            let sql = format!("select count(*) as n from events where event_uid = '{id}'");
+            let rows = cloud
+                .query(&sql)
+                .await?
+                .first()
+                .and_then(|r| r["n"].as_i64())
+                .unwrap_or(0);
+            let clip = oldest_first(&clips)
+                .into_iter()
+                .find(|c| c["event"] == e["id"] && c["state"] == "kept");
+            let path = clip.map(|c| clip_path(agent, c));
+            let frames = match &path {
+                Some(path) => playable_frames(path).await?,
+                None => 0,
+            };
+            good += usize::from(rows == 1 && frames > 0);
+            let shown = path.map(|p| p.display().to_string()).unwrap_or_default();
+            let playable = if frames > 0 {
+                format!("{frames} fr.")
+            } else {
+                "no".into()
+            };
+            println!(
+                "{id:<38} {:>7} {:>13} {playable:>9}  {shown}",
+                word(&e["state"]),
+                format!("{rows} x")
+            );
+        }
+        println!("\n{good} event(s) with a playable clip reached PostgreSQL exactly once");
+        Ok(good > 0)
+    }
+}
+
+/// Frames that ffprobe decodes without an error.
+async fn playable_frames(path: &PathBuf) -> Result<u64> {
+    let output = Command::new("ffprobe")
+        .args([
+            "-v",
+            "error",
+            "-select_streams",
+            "v:0",
+            "-count_frames",
+            "-show_entries",
+            "stream=nb_read_frames",
+        ])
+        .args(["-of", "csv=p=0"])
+        .arg(path)
+        .output()
+        .await?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let clean = output.status.success() && output.stderr.is_empty();
+    Ok(if clean {
+        text.trim().trim_end_matches(',').parse().unwrap_or(0)
+    } else {
+        0
+    })
+}
+
+fn clip_path(agent: &Agent, clip: &Value) -> PathBuf {
+    let state = agent
+        .log
+        .parent()
+        .map(|p| p.join("agent/clips"))
+        .unwrap_or_default();
+    state.join(word(&clip["path"]))
+}
+
+fn oldest_first(list: &Value) -> Vec<&Value> {
+    list.as_array()
+        .map(|l| l.iter().rev().collect())
+        .unwrap_or_default()
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or("-")
+}

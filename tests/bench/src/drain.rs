@@ -77,7 +77,7 @@ async fn drain(rows: usize, machine: serde_json::Value) -> Result<()> {
 
     let source = time.clone();
     let tls = tls::client_config(Some(&cloud.ca_path()), Arc::new(move || source.wall()))?;
-    let client = Client::new(Credentials::load(&file)?, tls)?;
+    let client = Client::new(Credentials::load(&file)?, tls, Duration::from_secs(60))?;
     let mut uploader = Uploader::new(db.clone(), client, time, entropy);
     let status = uploader.status();
     let (mut passes, began) = (0u64, Instant::now());

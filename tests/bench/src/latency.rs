@@ -21,7 +21,7 @@ use crate::process::{Running, command};
 use crate::report::{self, Table, percentile, sibling};
 
 const SCENE: Scene = Scene {
-    quiet: 3,
+    quiet: 6,
     motion: 2,
 };
 const FPS: u32 = 15;
@@ -29,7 +29,7 @@ const FPS: u32 = 15;
 /// What to measure.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Events, one every 5 s
+    /// Events, one every 8 s
     #[arg(long, default_value_t = 40)]
     events: usize,
 }

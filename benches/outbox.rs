@@ -100,9 +100,9 @@ struct Commits {
 }
 
 fn counted(store: &Store, total: &mut Commits, work: impl FnOnce()) -> Duration {
-    let (before, began) = (store.stats(), Clock.mono());
+    let (before, began) = (store.stats(), Clock::default().mono());
     work();
-    let (took, after) = (Clock.mono().since(began), store.stats());
+    let (took, after) = (Clock::default().mono().since(began), store.stats());
     total.commits += after.commits - before.commits;
     total.jobs += after.jobs - before.jobs;
     took
@@ -171,7 +171,7 @@ fn take_and_settle(criterion: &mut Criterion, runtime: &Runtime) {
             b.iter_custom(|n| {
                 let mut took = Duration::ZERO;
                 for _ in 0..n {
-                    let began = Clock.mono();
+                    let began = Clock::default().mono();
                     runtime.block_on(async {
                         let taken = store
                             .db
@@ -194,7 +194,7 @@ fn take_and_settle(criterion: &mut Criterion, runtime: &Runtime) {
                             .await
                             .expect("it is settled");
                     });
-                    took += Clock.mono().since(began);
+                    took += Clock::default().mono().since(began);
                     fill(BATCH);
                 }
                 took

@@ -237,8 +237,8 @@ impl Drop for Sampler {
     }
 }
 
-/// Tells the decoder that rows may lie as it likes: otherwise it copies every picture into a tight one, most of which are
-/// never looked at.
+/// Tells the decoder that rows may lie as it likes: where its own rows are wider than the picture, it would copy every
+/// picture into a tight one otherwise, most of which are never looked at.
 fn take_as_decoded(sink: &AppSink) {
     let Some(pad) = sink.static_pad("sink") else {
         return;

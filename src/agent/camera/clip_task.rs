@@ -29,7 +29,7 @@ use crate::units::ByteSize;
 /// Packets that wait for the row's commit and the file's opening. When full, the clip ends and another one follows.
 const QUEUE: usize = 4096;
 /// Packets are written in groups, one each this long: a packet at a time would wake the muxer's threads for each, which
-/// costs more than writing it. Below the length of a fragment, so that a crash loses no more.
+/// costs more than writing it. What a crash can lose grows by this, half a fragment.
 const GROUP: Duration = Duration::from_millis(500);
 /// Bytes of them; at 4 Mbit/s this is a minute.
 const QUEUE_BYTES: usize = 32 << 20;

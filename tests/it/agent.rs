@@ -183,7 +183,8 @@ fn cameras_that_fail_are_reported_and_come_back_and_the_other_one_never_notices(
         ("refuses", refusing.url()),
     ] {
         config += &format!(
-            "[[camera]]\nid = \"{id}\"\nurl = \"{url}\"\nstall_timeout = \"2 s\"\n[camera.motion]\nenabled = false\n"
+            "[[camera]]\nid = \"{id}\"\nurl = \"{url}\"\nstall_timeout = \"2 s\"\n[camera.recording]\nmode = \"off\"\n\
+             [camera.motion]\nenabled = false\n"
         );
     }
     let agent = Running::start(&config);

@@ -1,8 +1,8 @@
 //! A cloud of a page: it keeps what a real one keeps (records by id, answers by key, a clock) and a network before it
 //! loses, cuts, repeats, delays and falsifies by dice. It counts what a proof needs and shares no code with the agent.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 

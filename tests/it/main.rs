@@ -19,4 +19,5 @@ mod running;
 mod sampler;
 mod secrets;
 mod simulation;
+mod sources;
 mod sync;

@@ -222,13 +222,13 @@ impl Cloud {
         let mut results = Vec::with_capacity(batch.len());
         for record in batch {
             let id = id(record);
-            let status = if self.refuses.contains(&id) {
-                "rejected"
-            } else if let Entry::Vacant(free) = self.records.entry(id) {
-                free.insert(record.clone());
-                "accepted"
-            } else {
-                "duplicate"
+            let status = match self.records.entry(id) {
+                _ if self.refuses.contains(&id) => "rejected",
+                Entry::Occupied(_) => "duplicate",
+                Entry::Vacant(place) => {
+                    place.insert(record.clone());
+                    "accepted"
+                }
             };
             results.push(json!({ "id": id, "status": status, "code": "schema" }));
         }

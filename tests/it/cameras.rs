@@ -92,6 +92,31 @@ fn cameras_that_fail_are_reported_and_come_back_and_the_other_one_never_notices(
 }
 
 #[test]
+fn a_sub_stream_that_stalls_gives_detection_to_the_main_stream() {
+    let mut options = pattern(Scene::default());
+    options.sub = Some((320, 180));
+    let camera = TestCamera::start(options).unwrap();
+    let proxy = Proxy::start(camera.address()).unwrap();
+    let sub = camera.url_at(proxy.address()).replace("/main", "/sub");
+    let agent = Running::start(&format!(
+        "[[camera]]\nid = \"a\"\nurl = \"{}\"\nsub_url = \"{sub}\"\nstall_timeout = \"2 s\"\n",
+        camera.url()
+    ));
+    let moving = |s: &Value| (s["cameras"]["a"]["detection"] == "motion").then_some(());
+    agent.wait(30, &["status"], "the sub-stream shows motion", moving);
+    assert!(!agent.log().contains("watching the main stream"));
+    proxy.stall();
+    agent.wait(20, &["status"], "the main stream is watched", |_| {
+        agent
+            .log()
+            .contains("watching the main stream")
+            .then_some(())
+    });
+    agent.wait(20, &["status"], "the main stream shows motion", moving);
+    assert_eq!(agent.ask(&["status"])["cameras"]["a"]["reconnects"], 0);
+}
+
+#[test]
 fn a_clip_disk_that_is_not_mounted_is_refused_and_not_filled_under_the_mount_point() {
     let camera = TestCamera::start(pattern(Scene::default())).unwrap();
     let disk = tempfile::Builder::new()

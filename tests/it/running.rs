@@ -60,6 +60,11 @@ impl Running {
         found.unwrap()
     }
 
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.home.path("err")).unwrap_or_default()
+    }
+
     /// Ends the agent in order and says how it ended.
     pub fn stop(&mut self) -> Option<i32> {
         self.agent.take()?.stop().code()

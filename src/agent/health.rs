@@ -88,10 +88,16 @@ impl Health {
             })
             .await?;
         let spool = self.spool.clone();
-        let space = tokio::task::spawn_blocking(move || spool.space())
-            .await
-            .ok()
-            .and_then(Result::ok);
+        let ballast = self.db.ballast();
+        let space = tokio::task::spawn_blocking(move || {
+            if let Err(e) = ballast.hold() {
+                tracing::debug!(error = %e, "no room can be held back for a full disk");
+            }
+            spool.space()
+        })
+        .await
+        .ok()
+        .and_then(Result::ok);
         let writer = *self.db.stats().borrow();
         let sync = self.sync.as_ref().map(|s| s.borrow().clone());
         let (wall, clock) = (self.time.wall(), self.time.boot_clock());

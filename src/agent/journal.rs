@@ -140,6 +140,8 @@ async fn commit(db: &Db, entry: Entry) {
         {
             Ok(()) => break,
             Err(e) => match e.retry() {
+                // Full, or an error that a full disk gives too.
+                Retry::Later if db.ballast().release() => {}
                 Retry::Later => {
                     tracing::error!(error = %e, "store cannot take an event now, trying again");
                     tokio::time::sleep(RETRY_PAUSE).await;

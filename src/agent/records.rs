@@ -100,7 +100,7 @@ pub struct Ending<'a> {
     pub started: Mono,
     /// Last motion.
     pub ended: Mono,
-    /// `quiet`, `max_length`, `camera_lost`, `shutdown`, `crash`.
+    /// `quiet`, `cut`, `camera_lost`, `stopped`, `crash`.
     pub reason: &'a str,
     /// Its first clip.
     pub recording: Option<RecordingId>,

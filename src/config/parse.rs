@@ -166,6 +166,14 @@ fn camera(
     s.end();
     let recording = recording_config(Section::new(format!("{name}.recording"), recording, faults));
     let motion = motion_config(&format!("{name}.motion"), motion, faults);
+    if recording.mode == RecordMode::Motion && !motion.enabled {
+        // Nothing would ever be recorded, and nobody would notice.
+        faults.push(Fault {
+            key: format!("{name}.motion.enabled"),
+            value: "false".into(),
+            problem: "needs recording.mode \"continuous\" or \"off\": without motion no clip would ever begin".into(),
+        });
+    }
     let id = id?;
     Some(CameraConfig {
         name: label.unwrap_or_else(|| id.to_string()),

@@ -154,6 +154,12 @@ fn a_password_may_stand_beside_the_address() {
 }
 
 #[test]
+fn clips_by_motion_need_motion() {
+    let text = "[[camera]]\nid = \"a\"\ntest = true\n[camera.motion]\nenabled = false";
+    assert!(faults(text)[0].starts_with("camera[0].motion.enabled = false needs recording.mode"));
+}
+
+#[test]
 fn faults_show_no_password() {
     for text in [
         "[[camera]]\nid = \"a\"\nurl = \"http://admin:canary@10.0.0.5/live\"",

@@ -4,6 +4,7 @@
 //! recording row and its outbox record are written by one job, hence in one transaction. A damaged file is put aside
 //! at the next start and what can be read is salvaged ([`recover`]).
 
+pub mod ballast;
 pub mod batch;
 pub mod error;
 pub mod events;
@@ -89,6 +90,11 @@ impl Db {
     /// This file's epoch.
     pub fn epoch(&self) -> EpochId {
         self.run.epoch
+    }
+
+    /// Room beside the database that is held back for a full disk.
+    pub fn ballast(&self) -> ballast::Ballast {
+        ballast::Ballast::in_dir(self.path.parent().unwrap_or(Path::new("/")))
     }
 
     /// The database file.

@@ -20,8 +20,8 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app::AppSrc;
 
-use super::elements::{self, BuildError};
-use super::{Packet, Track, TrackCaps, clip_sync};
+use super::gst::{GstError, chain, make};
+use super::{Packet, Track, TrackCaps, clip_sync, teardown};
 use crate::model::{Retry, Sha256};
 use crate::time::Pts;
 
@@ -71,7 +71,7 @@ pub enum ClipError {
     Stream(String),
     /// GStreamer is not complete.
     #[error(transparent)]
-    Build(#[from] BuildError),
+    Build(#[from] GstError),
 }
 
 impl ClipError {
@@ -179,18 +179,18 @@ impl ClipWriter {
         audio: bool,
     ) -> Result<ClipWriter, ClipError> {
         let pipeline = gst::Pipeline::new();
-        let mux = elements::make("mp4mux")?;
+        let mux = make("mp4mux")?;
         mux.set_property("fragment-duration", FRAGMENT.as_millis() as u32);
         mux.set_property_from_str("fragment-mode", "first-moov-then-finalise");
-        let sink = elements::make("filesink")?;
+        let sink = make("filesink")?;
         sink.set_property("location", part);
         // Default buffering would keep 64 KiB from the salvage: seconds of a quiet scene.
         sink.set_property_from_str("buffer-mode", "unbuffered");
         sink.set_property("sync", false);
         sink.set_property("async", false);
-        elements::chain(&pipeline, &[&mux, &sink])?;
-        let track = |caps: &gst::Caps, pad: &str| -> Result<AppSrc, BuildError> {
-            let refused = |e: gst::glib::BoolError| BuildError::Refused(e.message.to_string());
+        chain(&pipeline, &[&mux, &sink])?;
+        let track = |caps: &gst::Caps, pad: &str| -> Result<AppSrc, GstError> {
+            let refused = |e: gst::glib::BoolError| GstError::Pipeline(e.message.to_string());
             let source = AppSrc::builder()
                 .caps(caps)
                 .format(gst::Format::Time)
@@ -208,7 +208,7 @@ impl ClipWriter {
         };
         let bus = pipeline
             .bus()
-            .ok_or_else(|| BuildError::Refused("a pipeline without a bus".into()))?;
+            .ok_or_else(|| GstError::Pipeline("a pipeline without a bus".into()))?;
         let writer = ClipWriter {
             sync: clip_sync::SyncThread::start(file, part).map_err(|e| storage(part, &e))?,
             pipeline,
@@ -224,7 +224,7 @@ impl ClipWriter {
         };
         if writer.pipeline.set_state(gst::State::Playing).is_err() {
             writer.check()?;
-            return Err(BuildError::Refused("the clip pipeline does not start".into()).into());
+            return Err(GstError::Pipeline("the clip pipeline does not start".into()).into());
         }
         Ok(writer)
     }
@@ -334,7 +334,7 @@ impl ClipWriter {
     pub fn finish(mut self) -> Result<ClipFile, ClipError> {
         let stop = Duration::from_secs(2);
         let Some(span) = self.span else {
-            elements::stop_within(&self.pipeline, stop);
+            teardown::stop_within(&self.pipeline, stop);
             let _ = fs::remove_file(&self.part);
             return Err(ClipError::Empty(self.path.clone()));
         };
@@ -347,7 +347,7 @@ impl ClipWriter {
         let limit = gst::ClockTime::from_nseconds(FINISH_LIMIT.as_nanos() as u64);
         let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
         let message = self.bus.timed_pop_filtered(limit, &kinds);
-        let stopped = elements::stop_within(&self.pipeline, stop);
+        let stopped = teardown::stop_within(&self.pipeline, stop);
         match message {
             Some(m) if m.type_() == gst::MessageType::Eos && stopped => {}
             Some(m) if m.type_() == gst::MessageType::Error => return Err(self.explain(&m)),
@@ -406,7 +406,7 @@ impl ClipWriter {
 impl Drop for ClipWriter {
     fn drop(&mut self) {
         if self.pipeline.current_state() != gst::State::Null {
-            elements::stop_within(&self.pipeline, Duration::ZERO);
+            teardown::stop_within(&self.pipeline, Duration::ZERO);
         }
     }
 }

@@ -6,8 +6,8 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app::{AppSink, AppSrc};
 
-use super::elements::{self, BuildError};
-use super::{Packet, Track, sampler};
+use super::gst::{GstError, chain, make};
+use super::{Packet, Track, sampler, teardown};
 use crate::model::Retry;
 
 /// How long decoding and encoding one picture may take.
@@ -27,7 +27,7 @@ pub enum PictureError {
     Slow,
     /// GStreamer is not complete.
     #[error(transparent)]
-    Build(#[from] BuildError),
+    Build(#[from] GstError),
 }
 
 impl PictureError {
@@ -57,15 +57,15 @@ pub fn jpeg_of_key_frame(
     if packet.track != Track::Video || !packet.key {
         return Err(PictureError::NotKey);
     }
-    let decoder = elements::make(sampler::decoder_for(caps)?)?;
+    let decoder = make(sampler::decoder_for(caps)?)?;
     decoder.set_property("max-threads", 1i32);
-    let scale = elements::make("videoscale")?;
+    let scale = make("videoscale")?;
     scale.set_property("add-borders", false);
-    let size = elements::make("capsfilter")?;
+    let size = make("capsfilter")?;
     size.set_property("caps", wanted_size(caps, max_width));
     // Scales first, in the decoder's own format; converts only what JPEG cannot hold (10 bit).
-    let convert = elements::make("videoconvert")?;
-    let jpeg = elements::make("jpegenc")?;
+    let convert = make("videoconvert")?;
+    let jpeg = make("jpegenc")?;
     jpeg.set_property("quality", i32::from(quality.clamp(1, 100)));
     let source = AppSrc::builder()
         .caps(caps)
@@ -73,7 +73,7 @@ pub fn jpeg_of_key_frame(
         .build();
     let sink = AppSink::builder().sync(false).max_buffers(1).build();
     let pipeline = gst::Pipeline::new();
-    elements::chain(
+    chain(
         &pipeline,
         &[
             source.upcast_ref(),
@@ -86,7 +86,7 @@ pub fn jpeg_of_key_frame(
         ],
     )?;
     let sample = decode(&pipeline, &source, &sink, packet);
-    elements::stop_within(&pipeline, sampler::STOP_LIMIT);
+    teardown::stop_within(&pipeline, sampler::STOP_LIMIT);
     let sample = sample?;
     let map = sample.buffer().and_then(|b| b.map_readable().ok());
     map.map(|m| m.to_vec())

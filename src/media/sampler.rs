@@ -18,9 +18,9 @@ use gstreamer_app::{AppSink, AppSinkCallbacks, AppSrc};
 use gstreamer_video::{VideoFormatInfo, VideoFrameExt, VideoFrameRef, VideoInfo, VideoMeta};
 use tokio::sync::mpsc;
 
-use super::elements::{self, BuildError};
+use super::gst::{GstError, chain, make};
 use super::plane::{self, Pace, Plane};
-use super::{OwnedGray, Packet, Track};
+use super::{OwnedGray, Packet, Track, teardown};
 use crate::time::Pts;
 
 /// Packets that wait for the decoder: two seconds at 30 a second. When full, packets are dropped up to the next key
@@ -94,14 +94,14 @@ impl Sampler {
     /// pictures a second of stream to `tx` with `try_send`: a full channel drops the picture and counts it.
     ///
     /// # Errors
-    /// [`BuildError::Missing`] where libav's decoders are not installed, [`BuildError::Refused`] for other caps.
+    /// [`GstError::Missing`] where libav's decoders are not installed, [`GstError::Pipeline`] for other caps.
     pub fn start(
         caps: &gst::Caps,
         fps: f32,
         max_width: u32,
         tx: mpsc::Sender<SamplerEvent>,
-    ) -> Result<Sampler, BuildError> {
-        let decoder = elements::make(decoder_for(caps)?)?;
+    ) -> Result<Sampler, GstError> {
+        let decoder = make(decoder_for(caps)?)?;
         // One thread: frame threads cost memory and latency, and the other cores belong to the other cameras.
         decoder.set_property("max-threads", 1i32);
         decoder.set_property("qos", false);
@@ -116,7 +116,7 @@ impl Sampler {
         sink.set_property("qos", false);
         take_as_decoded(&sink);
         let pipeline = gst::Pipeline::new();
-        elements::chain(
+        chain(
             &pipeline,
             &[source.upcast_ref(), &decoder, sink.upcast_ref()],
         )?;
@@ -147,7 +147,7 @@ impl Sampler {
         };
         match sampler.pipeline.set_state(gst::State::Playing) {
             Ok(_) => Ok(sampler),
-            Err(_) => Err(BuildError::Refused("the decoder does not start".into())),
+            Err(_) => Err(GstError::Pipeline("the decoder does not start".into())),
         }
     }
 
@@ -218,7 +218,7 @@ impl Sampler {
     /// Ends the decoder; returns false where it still hangs after [`STOP_LIMIT`]. Blocks: call it on a blocking thread,
     /// or drop the sampler, which does not wait.
     pub fn stop(self) -> bool {
-        elements::stop_within(&self.pipeline, STOP_LIMIT)
+        teardown::stop_within(&self.pipeline, STOP_LIMIT)
     }
 
     fn is_disposable(&self, packet: &Packet) -> bool {
@@ -232,7 +232,7 @@ impl Sampler {
 impl Drop for Sampler {
     fn drop(&mut self) {
         if self.pipeline.current_state() != gst::State::Null {
-            elements::stop_within(&self.pipeline, Duration::ZERO);
+            teardown::stop_within(&self.pipeline, Duration::ZERO);
         }
     }
 }
@@ -257,12 +257,12 @@ fn take_as_decoded(sink: &AppSink) {
 /// Name of the software decoder for video caps.
 ///
 /// # Errors
-/// [`BuildError::Refused`] where they are neither H.264 nor H.265.
-pub(super) fn decoder_for(caps: &gst::Caps) -> Result<&'static str, BuildError> {
+/// [`GstError::Pipeline`] where they are neither H.264 nor H.265.
+pub(super) fn decoder_for(caps: &gst::Caps) -> Result<&'static str, GstError> {
     match caps.structure(0).map(|s| s.name().as_str()) {
         Some("video/x-h264") => Ok("avdec_h264"),
         Some("video/x-h265") => Ok("avdec_h265"),
-        _ => Err(BuildError::Refused(format!("cannot decode {caps}"))),
+        _ => Err(GstError::Pipeline(format!("cannot decode {caps}"))),
     }
 }
 

@@ -38,6 +38,22 @@ pub(super) fn to_null(pipeline: gst::Pipeline) -> bool {
     })
 }
 
+/// Stops a pipeline; waits `limit` at most, not at all where that is zero. True where it is known to have stopped. The
+/// thread that still hangs ends together with the hang, and everything is released by it.
+pub(super) fn stop_within(pipeline: &gst::Pipeline, limit: Duration) -> bool {
+    let pipeline = pipeline.clone();
+    let stop = move || {
+        // Going to NULL cannot fail in a way that we could answer.
+        let _ = pipeline.set_state(gst::State::Null);
+    };
+    if limit.is_zero() {
+        // Without a thread to be had it is stopped when its last reference goes.
+        let _ = thread::Builder::new().name("media-null".into()).spawn(stop);
+        return false;
+    }
+    bounded(limit, stop)
+}
+
 /// Starts a pipeline; waits [`PATIENCE`] at most. False where it refuses or hangs. Blocks: not for the async runtime.
 pub(super) fn to_playing(pipeline: &gst::Pipeline) -> bool {
     let (tell, told) = mpsc::channel();

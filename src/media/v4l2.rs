@@ -94,16 +94,7 @@ pub struct Choice {
 }
 
 fn format_name<S: serde::Serializer>(f: &V4l2Format, s: S) -> Result<S::Ok, S::Error> {
-    s.serialize_str(name_of(*f))
-}
-
-fn name_of(f: V4l2Format) -> &'static str {
-    match f {
-        V4l2Format::Yuyv => "yuyv",
-        V4l2Format::Nv12 => "nv12",
-        V4l2Format::Mjpeg => "mjpeg",
-        V4l2Format::H264 => "h264",
-    }
+    s.collect_str(f)
 }
 
 /// Chooses a mode by the rule in the module's documentation.
@@ -173,7 +164,7 @@ fn refusal(modes: &[Mode], encoder: bool) -> String {
     }
     let mut offers: Vec<_> = modes
         .iter()
-        .map(|m| format!("{} {}x{}", name_of(m.format), m.width, m.height))
+        .map(|m| format!("{} {}x{}", m.format, m.width, m.height))
         .collect();
     offers.dedup();
     offers.truncate(12);

@@ -301,7 +301,12 @@ impl Scene {
                 .map(|(_, t, _)| t.blob.region(CELL, size))
                 .collect(),
             zones: (0..64).filter(|i| zones >> i & 1 == 1).collect(),
-            since: moving.iter().map(|m| m.2).min().unwrap_or(frame.pts),
+            // Never after the frame itself, even where a camera's time goes backwards.
+            since: moving
+                .iter()
+                .map(|m| m.2)
+                .min()
+                .map_or(frame.pts, |first| first.min(frame.pts)),
         })
     }
 }

@@ -249,6 +249,66 @@ mod tests {
         assert_eq!(moved, Learned::Moved { by_us: 480_000_000 });
     }
 
+    /// The table that the AWS SDKs publish. Their client has a skew to its own clock, ours an offset to boot time; the
+    /// difference of the two clocks is the same thing. Codes and retries are the uploader's business.
+    #[test]
+    fn the_published_skew_cases() {
+        let table = include_str!("../../tests/vectors/clock-skew-test-cases.json");
+        let table: serde_json::Value = serde_json::from_str(table).unwrap();
+        let wall = |v: &serde_json::Value| Wall::parse_rfc3339(v.as_str().unwrap()).unwrap();
+        let mut cases = 0;
+        for case in table["tests"].as_array().unwrap() {
+            let mut clock = TrustedClock::new(wall(&"2025-01-01T00:00:00Z".into()));
+            for operation in case["operations"].as_array().unwrap() {
+                let mut skew_us = 0;
+                for (i, attempt) in operation["attempts"].as_array().unwrap().iter().enumerate() {
+                    let (sent, received) = (
+                        wall(&attempt["clientTimeAtSend"]),
+                        wall(&attempt["clientTimeAtReceive"]),
+                    );
+                    // The client's own clock serves as both of ours.
+                    let reading = |t: Wall| Reading {
+                        mono: Mono(t.0 as u64 * 1000),
+                        system: t,
+                    };
+                    if i == 0
+                        && let Some(initial @ 1..) = operation["initialClientSkew"].as_i64()
+                    {
+                        let at = reading(sent);
+                        clock.learn(
+                            DateSample {
+                                date: Wall(sent.0 + initial * 1_000_000),
+                                sent: at.mono,
+                                received: at.mono,
+                                cached: false,
+                            },
+                            at,
+                        );
+                    }
+                    let headers = &attempt["response"]["headers"];
+                    if let Some(date) = headers["Date"].as_str() {
+                        let sample = DateSample {
+                            date: crate::wire::answer::parse_http_date(date).unwrap(),
+                            sent: reading(sent).mono,
+                            received: reading(received).mono,
+                            cached: headers.get("Age").is_some(),
+                        };
+                        clock.learn(sample, reading(received));
+                    }
+                    skew_us = clock.now(reading(received)).0 - received.0;
+                }
+                let expected_us = operation["expectedClientSkew"].as_i64().unwrap() * 1_000_000;
+                assert!(
+                    (skew_us - expected_us).abs() <= TOLERANCE_US,
+                    "{}: {skew_us} us",
+                    case["description"]
+                );
+                cases += 1;
+            }
+        }
+        assert!(cases >= 10, "only {cases} operations in the table");
+    }
+
     #[test]
     fn a_stepping_system_clock_does_not_move_synced_time() {
         let mut clock = TrustedClock::new(FLOOR);

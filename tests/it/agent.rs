@@ -1,13 +1,9 @@
-//! The whole agent on real cameras: clips that show exactly their event, cameras that fail and come back, disks that are
-//! not there.
+//! The whole agent on real cameras and real footage: clips that show exactly their event.
 
 use std::path::Path;
 use std::process::Command;
 
-use sentrycam_testcam::{
-    BadCamera, Codec, Misbehaviour, Options, Picture, Proxy, Scene, Source, TestCamera,
-    read_counter,
-};
+use sentrycam_testcam::{Codec, Options, Picture, Scene, Source, TestCamera, read_counter};
 use serde_json::Value;
 
 use crate::fixture::ffprobe;
@@ -21,7 +17,7 @@ const FPS: u32 = 15;
 const EXCLUDE_COUNTER: &str =
     "[[camera.motion.exclude]]\npoints = [[0, 0], [1, 0], [1, 0.15], [0, 0.15]]\n";
 
-fn pattern(scene: Scene) -> Options {
+pub fn pattern(scene: Scene) -> Options {
     let picture = Picture {
         fps: FPS,
         gop: FPS,
@@ -159,90 +155,6 @@ fn segments_follow_each_other_without_a_missing_frame() {
 }
 
 #[test]
-fn cameras_that_fail_are_reported_and_come_back_and_the_other_one_never_notices() {
-    let good = TestCamera::start(pattern(Scene {
-        quiet: 600,
-        motion: 1,
-    }))
-    .unwrap();
-    let behind = TestCamera::start(pattern(Scene {
-        quiet: 600,
-        motion: 1,
-    }))
-    .unwrap();
-    let proxy = Proxy::start(behind.address()).unwrap();
-    let (locked, refusing) = (
-        BadCamera::start(Misbehaviour::Unauthorized).unwrap(),
-        BadCamera::start(Misbehaviour::Refuse).unwrap(),
-    );
-    let mut config = String::new();
-    for (id, url) in [
-        ("good", good.url()),
-        ("stalls", behind.url_at(proxy.address())),
-        ("locked", locked.url()),
-        ("refuses", refusing.url()),
-    ] {
-        config += &format!(
-            "[[camera]]\nid = \"{id}\"\nurl = \"{url}\"\nstall_timeout = \"2 s\"\n[camera.motion]\nenabled = false\n"
-        );
-    }
-    let agent = Running::start(&config);
-    let state = |s: &Value, id: &str| s["cameras"][id]["state"].as_str().unwrap_or("").to_owned();
-    let wait = |id: &'static str, wanted: &'static str| {
-        agent.wait(40, &["status"], &format!("{id} is {wanted}"), |s| {
-            (state(s, id) == wanted).then(|| s.clone())
-        })
-    };
-    wait("good", "up");
-    wait("stalls", "up");
-    wait("locked", "down");
-    wait("refuses", "down");
-    proxy.stall();
-    let status = wait("stalls", "down");
-    assert!(
-        status["cameras"]["stalls"]["reason"]
-            .as_str()
-            .unwrap()
-            .contains("no frame"),
-        "{status}"
-    );
-    proxy.resume();
-    proxy.reset();
-    wait("stalls", "up");
-    let status = agent.ask(&["status"]);
-    assert_eq!(status["cameras"]["good"]["reconnects"], 0);
-    assert_eq!(status["cameras"]["good"]["dropped"], 0);
-    assert!(
-        status["cameras"]["good"]["last_frame_age_s"]
-            .as_f64()
-            .unwrap()
-            < 2.0
-    );
-    assert!(
-        status["cameras"]["locked"]["reason"]
-            .as_str()
-            .unwrap()
-            .contains("password")
-    );
-    let records = agent.ask(&["outbox", "ls", "-n", "500"]);
-    let told = |id: &str, kind: &str| {
-        records
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter(|r| r["subject"] == id && r["kind"] == format!("camera.{kind}.v1"))
-            .count()
-    };
-    assert_eq!((told("good", "up"), told("good", "down")), (1, 0));
-    assert_eq!((told("stalls", "up"), told("stalls", "down")), (2, 1));
-    assert_eq!(
-        (told("locked", "up"), told("locked", "down")),
-        (0, 1),
-        "a reason is told once"
-    );
-}
-
-#[test]
 fn an_event_goes_on_in_another_clip_when_the_picture_changes_its_size() {
     let picture = Picture {
         fps: FPS,
@@ -283,48 +195,6 @@ fn an_event_goes_on_in_another_clip_when_the_picture_changes_its_size() {
             "{clip}: {probe:?}"
         );
     }
-}
-
-#[test]
-fn a_clip_disk_that_is_not_mounted_is_refused_and_not_filled_under_the_mount_point() {
-    let camera = TestCamera::start(pattern(Scene::default())).unwrap();
-    let disk = tempfile::Builder::new()
-        .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
-        .unwrap();
-    let point = disk.path().join("usb-stick");
-    std::fs::create_dir(&point).unwrap();
-    let mut agent = Running::start(&format!(
-        "[spool]\ndir = \"{}\"\nrequire_mount = true\n[[camera]]\nid = \"a\"\nurl = \"{}\"\n",
-        point.display(),
-        camera.url()
-    ));
-    agent.wait(40, &["events"], "the event is reported all the same", |e| {
-        e.as_array()?.first().map(|_| ())
-    });
-    agent.wait(40, &["clips"], "the clip is marked lost", |c| {
-        c.as_array()?
-            .iter()
-            .find(|c| c["state"] == "lost")
-            .map(|_| ())
-    });
-    let degraded = |o: &Value| {
-        o.as_array()?
-            .iter()
-            .find(|r| r["kind"] == "camera.degraded.v1")
-            .map(|_| ())
-    };
-    agent.wait(
-        20,
-        &["outbox", "ls", "-n", "500"],
-        "somebody is told",
-        degraded,
-    );
-    assert_eq!(agent.stop(), Some(0));
-    assert_eq!(
-        std::fs::read_dir(&point).unwrap().count(),
-        0,
-        "nothing was written under the mount point"
-    );
 }
 
 #[test]

@@ -6,45 +6,44 @@ use std::time::Duration;
 use sentrycam::config::{RtspTransport, SourceConfig};
 use sentrycam::media::{
     CaptureEvent, CaptureSession, LumaWish, OwnedGray, Packet, StreamKind, Track, TrackCaps,
-    encoder, probe,
 };
 use sentrycam::model::{DownReason, Secret, StreamInfo, VideoCodec};
 use sentrycam::time::{Anchor, Mono};
 use sentrycam_testcam::{
-    Audio, Auth, BadCamera, ClipSpec, Codec, Misbehaviour, Options, Picture, Proxy, Source,
-    TestCamera, self_signed, write_clip,
+    Audio, Auth, BadCamera, Codec, Misbehaviour, Options, Picture, Proxy, Source, TestCamera,
+    self_signed,
 };
 use tokio::sync::mpsc;
 
-const DEADLINE: Duration = Duration::from_secs(30);
-const NOW: Mono = Mono(1_000_000_000_000);
+pub const DEADLINE: Duration = Duration::from_secs(30);
+pub const NOW: Mono = Mono(1_000_000_000_000);
 
 /// A session and its receiving end.
-struct Watch {
-    session: CaptureSession,
-    rx: mpsc::Receiver<CaptureEvent>,
+pub struct Watch {
+    pub session: CaptureSession,
+    pub rx: mpsc::Receiver<CaptureEvent>,
 }
 
 impl Watch {
-    fn start(source: &SourceConfig, audio: bool) -> Watch {
+    pub fn start(source: &SourceConfig, audio: bool) -> Watch {
         Watch::with(source, audio, None, 1024)
     }
 
-    fn with(source: &SourceConfig, audio: bool, luma: Option<LumaWish>, room: usize) -> Watch {
+    pub fn with(source: &SourceConfig, audio: bool, luma: Option<LumaWish>, room: usize) -> Watch {
         let (tx, rx) = mpsc::channel(room);
         let session =
             CaptureSession::start(StreamKind::Main, source, luma, audio, NOW, tx).unwrap();
         Watch { session, rx }
     }
 
-    async fn next(&mut self) -> CaptureEvent {
+    pub async fn next(&mut self) -> CaptureEvent {
         tokio::time::timeout(DEADLINE, self.rx.recv())
             .await
             .expect("an event in time")
             .expect("the session goes on")
     }
 
-    async fn up(&mut self) -> (StreamInfo, TrackCaps, Anchor) {
+    pub async fn up(&mut self) -> (StreamInfo, TrackCaps, Anchor) {
         match self.next().await {
             CaptureEvent::Up { info, caps, anchor } => (info, caps, anchor),
             other => panic!("expected up, found {other:?}"),
@@ -52,7 +51,7 @@ impl Watch {
     }
 
     /// The next packet of a track.
-    async fn packet(&mut self, track: Track) -> Packet {
+    pub async fn packet(&mut self, track: Track) -> Packet {
         loop {
             match self.next().await {
                 CaptureEvent::Packet(p) if p.track == track => return p,
@@ -62,7 +61,7 @@ impl Watch {
         }
     }
 
-    async fn luma(&mut self) -> OwnedGray {
+    pub async fn luma(&mut self) -> OwnedGray {
         loop {
             if let CaptureEvent::Luma(g) = self.next().await {
                 return g;
@@ -71,7 +70,7 @@ impl Watch {
     }
 
     /// The reason of the end, which must be the last event.
-    async fn down(&mut self) -> DownReason {
+    pub async fn down(&mut self) -> DownReason {
         loop {
             if let CaptureEvent::Down(reason) = self.next().await {
                 let after = tokio::time::timeout(DEADLINE, self.rx.recv()).await;
@@ -82,7 +81,7 @@ impl Watch {
     }
 }
 
-fn rtsp(url: &str, transport: RtspTransport) -> SourceConfig {
+pub fn rtsp(url: &str, transport: RtspTransport) -> SourceConfig {
     SourceConfig::Rtsp {
         url: url.parse().unwrap(),
         user: None,
@@ -102,11 +101,11 @@ fn rtsp_as(url: &str, user_is: &str, pass: &str) -> SourceConfig {
     source
 }
 
-fn camera(options: Options) -> TestCamera {
+pub fn camera(options: Options) -> TestCamera {
     TestCamera::start(options).unwrap()
 }
 
-fn pattern(codec: Codec) -> Source {
+pub fn pattern(codec: Codec) -> Source {
     Source::Pattern(Picture::default(), codec)
 }
 
@@ -396,160 +395,4 @@ async fn a_full_channel_drops_to_the_next_key_frame() {
         }
         last = p;
     }
-}
-
-#[tokio::test]
-async fn the_test_pattern_brings_luma_without_a_decoder() {
-    let source = SourceConfig::Test {
-        width: 640,
-        height: 480,
-        fps: 15,
-        bitrate_kbps: 500,
-    };
-    let wish = LumaWish {
-        max_width: 320,
-        fps: 5.0,
-    };
-    let mut w = Watch::with(&source, false, Some(wish), 1024);
-    let (info, ..) = w.up().await;
-    assert_eq!((info.width, info.height), (640, 480));
-    let (a, b) = (w.luma().await, w.luma().await);
-    assert_eq!((a.width, a.height, a.luma.len()), (320, 240, 320 * 240));
-    assert!(
-        b.pts.since(a.pts) >= Duration::from_millis(150),
-        "{:?}",
-        b.pts.since(a.pts)
-    );
-}
-
-#[tokio::test]
-async fn a_repeated_file_has_no_seam() {
-    let dir = tempfile::tempdir().unwrap();
-    for name in ["clip.mp4", "clip.mkv"] {
-        let path = dir.path().join(name);
-        let spec = ClipSpec {
-            aac: true,
-            ..ClipSpec::default()
-        };
-        write_clip(&path, &spec).unwrap();
-        let source = SourceConfig::File { path, repeat: true };
-        let mut w = Watch::start(&source, true);
-        let (info, ..) = w.up().await;
-        assert!(info.has_audio && info.width == 640, "{info:?}");
-        let mut last = w.packet(Track::Video).await;
-        assert!(last.key);
-        // Two seconds at 15 fps a round: the seams lie within the first 75 frames.
-        for n in 1..75 {
-            let p = w.packet(Track::Video).await;
-            let gap = p.pts.since(last.pts);
-            assert!(
-                p.pts > last.pts && gap < Duration::from_millis(200),
-                "{name} {n}: {gap:?}"
-            );
-            assert!(p.key || n % 15 != 0, "{name}: frame {n} begins a GOP");
-            last = p;
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_file_ends_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("h265.mp4");
-    let spec = ClipSpec {
-        codec: Codec::H265,
-        seconds: 1,
-        ..ClipSpec::default()
-    };
-    write_clip(&path, &spec).unwrap();
-    let mut w = Watch::start(
-        &SourceConfig::File {
-            path: path.clone(),
-            repeat: false,
-        },
-        false,
-    );
-    assert_eq!(w.up().await.0.codec, VideoCodec::H265);
-    assert_eq!(w.down().await, DownReason::Ended);
-    assert_eq!(w.session.stats().packets.load(Relaxed), 15);
-    let absent = SourceConfig::File {
-        path: dir.path().join("absent.mp4"),
-        repeat: false,
-    };
-    assert_eq!(
-        Watch::start(&absent, false).down().await.code(),
-        "not_found"
-    );
-}
-
-#[tokio::test]
-async fn a_looped_camera_file_goes_on_for_its_client() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("clip.mp4");
-    write_clip(&path, &ClipSpec::default()).unwrap();
-    let cam = camera(Options {
-        source: Source::File { path, repeat: true },
-        ..Options::default()
-    });
-    let mut w = Watch::start(&rtsp(&cam.url(), RtspTransport::Tcp), false);
-    w.up().await;
-    let mut last = w.packet(Track::Video).await;
-    for n in 1..75 {
-        let p = w.packet(Track::Video).await;
-        let gap = p.pts.since(last.pts);
-        assert!(
-            p.pts > last.pts && gap < Duration::from_millis(300),
-            "{n}: {gap:?}"
-        );
-        last = p;
-    }
-}
-
-#[tokio::test]
-async fn an_absent_device_is_unreachable() {
-    let source = SourceConfig::V4l2 {
-        device: "/dev/video-absent".into(),
-        width: None,
-        height: None,
-        fps: None,
-        format: None,
-        bitrate_kbps: 1000,
-    };
-    let reason = Watch::start(&source, false).down().await;
-    assert_eq!(reason.code(), "unreachable", "{reason}");
-}
-
-#[tokio::test]
-async fn a_camera_is_described_with_a_picture() {
-    let cam = camera(Options {
-        audio: Some(Audio::Pcma),
-        ..Options::default()
-    });
-    let source = rtsp(&cam.url(), RtspTransport::Tcp);
-    let d = probe::describe(&source, DEADLINE, NOW).await.unwrap();
-    assert_eq!(
-        (d.codec, d.width, d.height, d.gop),
-        (VideoCodec::H264, 640, 360, Some(15))
-    );
-    assert!(
-        d.bitrate_bps.unwrap() > 10_000 && d.profile.is_some() && !d.aac,
-        "{d:?}"
-    );
-    assert!(d.offers.contains(&"audio PCMA".to_owned()));
-    assert!(d.jpeg.unwrap().starts_with(&[0xff, 0xd8]));
-    let cam = BadCamera::start(Misbehaviour::NotFound).unwrap();
-    let source = rtsp(&cam.url(), RtspTransport::Tcp);
-    let e = probe::describe(&source, DEADLINE, NOW).await.unwrap_err();
-    assert_eq!(e.code(), "not_found");
-}
-
-#[test]
-fn an_encoder_that_does_not_work_is_never_chosen() {
-    sentrycam::media::gst::init().unwrap();
-    let best = encoder::best().expect("a software encoder is installed");
-    assert!(encoder::works(best));
-    assert!(
-        !encoder::works(encoder::Encoder::V4l2),
-        "there is no such hardware here"
-    );
 }

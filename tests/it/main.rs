@@ -5,11 +5,19 @@
 
 mod agent;
 mod architecture;
+mod cameras;
 mod capture;
 mod clip;
+mod crash;
 mod device;
 mod dice;
 mod fixture;
+mod foreign;
+mod model;
+mod process;
 mod running;
 mod sampler;
+mod secrets;
+mod simulation;
+mod sources;
 mod sync;

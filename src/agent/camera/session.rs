@@ -3,6 +3,7 @@
 //! The loop never waits for a disk: clips are fed through their own tasks, facts go to the journal. When the journal is
 //! full the loop waits and frames are lost, because an event may not be.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -61,6 +62,22 @@ struct Sub {
     events: mpsc::Receiver<CaptureEvent>,
     anchor: Option<Anchor>,
     retry_at: Mono,
+    /// Packets at the last look, and when there were new ones.
+    seen: (u64, Mono),
+}
+
+impl Sub {
+    /// No packet came for `limit`, whether or not it ever delivered.
+    fn stalls(&mut self, now: Mono, limit: Duration) -> bool {
+        let Some(capture) = &self.capture else {
+            return false;
+        };
+        let packets = capture.stats().packets.load(Relaxed);
+        if packets != self.seen.0 {
+            self.seen = (packets, now);
+        }
+        now.since(self.seen.1) > limit
+    }
 }
 
 impl Session {
@@ -193,6 +210,10 @@ impl Session {
                         let actions = self.machine.tick(quiet_since);
                         self.act(actions, Some(anchor)).await;
                     }
+                    if sub.stalls(now, self.config.stall_timeout) {
+                        tracing::warn!(camera = %self.config.id, "sub-stream stalls, watching the main stream");
+                        self.lose_sub(&mut sub);
+                    }
                     if sub.capture.is_none() && self.config.sub.is_some() && now >= sub.retry_at {
                         sub = self.start_sub(now);
                     }
@@ -233,6 +254,7 @@ impl Session {
             events,
             anchor: None,
             retry_at,
+            seen: (0, now),
         }
     }
 

@@ -26,7 +26,7 @@ create table events (
     -- null while it goes on
     ended_ns integer,
     state text not null check (state in ('active', 'ended')),
-    -- why it ended: 'quiet', 'max_length', 'camera_lost', 'shutdown', 'crash'
+    -- why it ended: 'quiet', 'cut' (longest length, another one continues), 'camera_lost', 'stopped', 'crash'
     end_reason text,
     rev integer not null check (rev >= 1),
     peak_score real not null check (peak_score between 0 and 1),

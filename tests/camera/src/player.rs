@@ -127,6 +127,7 @@ fn feed(pipeline: &gst::Pipeline, name: &str, to: &gst_app::AppSrc) -> Result<()
         .and_then(|e| e.downcast::<gst_app::AppSink>().ok())
         .context("no appsink")?;
     let weak = to.downgrade();
+    let mut seams = Seams::default();
     let ended = to.downgrade();
     sink.set_callbacks(
         gst_app::AppSinkCallbacks::builder()
@@ -151,14 +152,41 @@ fn feed(pipeline: &gst::Pipeline, name: &str, to: &gst_app::AppSrc) -> Result<()
                 if let Some(caps) = sample.caps() {
                     to.set_caps(Some(&caps.to_owned()));
                 }
+                let shift = seams.shift(dts.or(pts), buffer.duration());
                 let meta = buffer.make_mut();
-                meta.set_pts(pts);
-                meta.set_dts(dts);
+                meta.set_pts(pts.map(|t| t + shift));
+                meta.set_dts(dts.map(|t| t + shift));
                 to.push_buffer(buffer)
             })
             .build(),
     );
     Ok(())
+}
+
+/// Demuxers count a round up to its last frame's start, so that two frames would share a time at each seam; here every
+/// round begins where the one before ended.
+#[derive(Default)]
+struct Seams {
+    last: Option<(gst::ClockTime, gst::ClockTime)>,
+    shift: gst::ClockTime,
+}
+
+impl Seams {
+    /// What to add to the frame whose decode time is `at`.
+    fn shift(
+        &mut self,
+        at: Option<gst::ClockTime>,
+        duration: Option<gst::ClockTime>,
+    ) -> gst::ClockTime {
+        let Some(at) = at else { return self.shift };
+        if let Some((last, length)) = self.last
+            && at <= last
+        {
+            self.shift += last + length - at;
+        }
+        self.last = Some((at, duration.unwrap_or(gst::ClockTime::from_mseconds(1))));
+        self.shift
+    }
 }
 
 /// Starts playing when everything is linked, starts over at the end.

@@ -94,7 +94,7 @@ impl Story {
         }
         for row in cloud.query("select event_uid, status, peak from (select event_uid::text, status, meta ->> 'peak_score' as peak, occurred_at from events) e order by occurred_at").await? {
             let (id, status) = (word(&row["event_uid"]), word(&row["status"]));
-            let what = format!("event {} is in PostgreSQL, {status}", id.get(..8).unwrap_or(id));
+            let what = format!("event {} is in PostgreSQL, {status}", id.get(28..).unwrap_or(id));
             self.once(format!("row {id} {status}"), "postgresql", &what);
         }
         Ok(())

@@ -97,7 +97,10 @@ pub fn run(args: &Args) -> Result<()> {
             });
             for (name, cost) in [("sentrycam", Some(&ours)), (peer, theirs.as_ref())] {
                 let Some(cost) = cost else { continue };
-                table.row(cells(cameras, fps, mode, name, cost));
+                let row = cells(cameras, fps, mode, name, cost);
+                // A run takes a quarter of an hour: what is there is shown.
+                eprintln!("{}", row.join("  "));
+                table.row(row);
                 rows.push(figures(cameras, fps, mode, name, cost));
             }
             let mut verdict = |figure: &str, value: f64, digits: usize, goal: f64| {

@@ -76,6 +76,9 @@ struct Way {
     shown_to_row: f64,
 }
 
+/// Reads one figure of a way.
+type Part = fn(&Way) -> f64;
+
 /// Runs it.
 pub fn run(args: &Args) -> Result<()> {
     let machine = report::machine();
@@ -91,7 +94,7 @@ pub fn run(args: &Args) -> Result<()> {
     ensure!(!ways.is_empty(), "no event arrived");
     let mut table = Table::new(["milliseconds", "p50", "p99", "worst"]);
     let mut figures = json!({ "machine": machine, "events": ways.len() });
-    let parts: [(&str, &str, fn(&Way) -> f64); 5] = [
+    let parts: [(&str, &str, Part); 5] = [
         (
             "first moving frame at the agent -> row",
             "seen_to_row_ms",

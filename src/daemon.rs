@@ -20,6 +20,7 @@ use crate::agent::uploader::Uploader;
 use crate::agent::{records, startup, status};
 use crate::board::clock::Clock;
 use crate::board::entropy::Entropy;
+use crate::cloud::client::TOTAL_TIMEOUT;
 use crate::cloud::{Client, Credentials, tls};
 use crate::config::{CloudConfig, Config};
 use crate::db::{self, Db, IdSource, Urgency};
@@ -219,7 +220,7 @@ fn uploader(
     let source = time.clone();
     let tls = tls::client_config(cloud.ca_file.as_deref(), Arc::new(move || source.wall()))?;
     tracing::info!(edge_id = credentials.edge_id, cloud = %credentials.api_base, tenant = credentials.tenant, "syncing to the cloud");
-    let client = Client::new(credentials, tls)?;
+    let client = Client::new(credentials, tls, TOTAL_TIMEOUT)?;
     Ok(Uploader::new(
         db.clone(),
         client,

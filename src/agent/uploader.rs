@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::time::TimeKeeper;
 use crate::board::entropy::Entropy;
-use crate::cloud::client::{Call, Client, Reply};
+use crate::cloud::client::{Call, Client, ClientError, Reply, Transport};
 use crate::db::batch::{self, Batch, Settled};
 use crate::db::{Db, DbError, Urgency, open};
 use crate::outbox::batch::BatchSize;
@@ -63,9 +63,9 @@ pub enum Pass {
 }
 
 /// The uploader task's state; everything that matters is in the table.
-pub struct Uploader {
+pub struct Uploader<T = Client> {
     db: Db,
-    client: Client,
+    client: T,
     time: TimeKeeper,
     entropy: Entropy,
     size: BatchSize,
@@ -76,9 +76,9 @@ pub struct Uploader {
     status: watch::Sender<SyncStatus>,
 }
 
-impl Uploader {
+impl<T: Transport> Uploader<T> {
     /// Sends as `client` what `db` holds.
-    pub fn new(db: Db, client: Client, time: TimeKeeper, entropy: Entropy) -> Self {
+    pub fn new(db: Db, client: T, time: TimeKeeper, entropy: Entropy) -> Self {
         let (status, _) = watch::channel(SyncStatus {
             state: "starting",
             ..SyncStatus::default()
@@ -157,18 +157,26 @@ impl Uploader {
         if batch.rows.is_empty() {
             return Ok(Pass::More);
         }
-        let outcome = self.send(EVENTS_PATH, Some(&body), Some(batch.key)).await?;
-        self.apply(batch, outcome).await
+        let (outcome, date) = self.send(EVENTS_PATH, Some(&body), Some(batch.key)).await;
+        // First the verdicts: a corrected clock takes the batch apart, because its rendered bytes change.
+        let pass = self.apply(batch, outcome).await?;
+        self.learn_from(date).await?;
+        Ok(pass)
     }
 
     /// Asks for the time before anything is signed for good: an answer's `Date` is enough, even that of a refusal.
     async fn learn_time(&mut self) -> Result<Pass, DbError> {
-        let outcome = self.send(TIME_PATH, None, None).await?;
+        let (outcome, date) = self.send(TIME_PATH, None, None).await;
+        self.learn_from(date).await?;
         if self.time.is_synced() {
             return Ok(Pass::More);
         }
         self.failed("retrying", &describe(&outcome));
-        Ok(self.back_off(self.time.mono(), None))
+        let asked = match outcome {
+            Outcome::Answer { retry_after, .. } => retry_after,
+            Outcome::NoAnswer | Outcome::TimedOut => None,
+        };
+        Ok(self.back_off(self.time.mono(), asked))
     }
 
     /// Renders the batch; a row that cannot be rendered goes to the dead letters.
@@ -208,7 +216,7 @@ impl Uploader {
         path: &str,
         body: Option<&[u8]>,
         key: Option<Uuid>,
-    ) -> Result<Outcome, DbError> {
+    ) -> (Outcome, Option<DateSample>) {
         let sent = self.time.mono();
         let call = Call {
             path,
@@ -223,27 +231,33 @@ impl Uploader {
             .await
         {
             Ok(reply) => {
-                self.learn_from(&reply, sent).await?;
-                Ok(outcome(reply))
+                let sample = reply.date.map(|date| DateSample {
+                    date,
+                    sent,
+                    received: self.time.mono(),
+                    cached: reply.cached,
+                    authentic: reply.authentic,
+                });
+                (outcome(reply), sample)
             }
             Err(e) => {
                 tracing::debug!(error = %e, "no answer from the cloud");
                 self.status
                     .send_modify(|s| s.last_error = Some(e.to_string()));
-                Ok(Outcome::NoAnswer)
+                let timed_out = matches!(e, ClientError::TimedOut(_));
+                let outcome = if timed_out {
+                    Outcome::TimedOut
+                } else {
+                    Outcome::NoAnswer
+                };
+                (outcome, None)
             }
         }
     }
 
-    async fn learn_from(&mut self, reply: &Reply, sent: Mono) -> Result<(), DbError> {
-        let Some(date) = reply.date else {
+    async fn learn_from(&mut self, sample: Option<DateSample>) -> Result<(), DbError> {
+        let Some(sample) = sample else {
             return Ok(());
-        };
-        let sample = DateSample {
-            date,
-            sent,
-            received: self.time.mono(),
-            cached: reply.cached,
         };
         if let Learned::Moved { by_us } = self.time.learn(sample) {
             tracing::info!(
@@ -282,8 +296,15 @@ impl Uploader {
                 self.failed("retrying", &text);
                 Ok(self.back_off(now, after))
             }
+            Reaction::Smaller => {
+                self.failed("retrying", &text);
+                if self.size.shrink(batch.rows.len()) {
+                    self.release().await?;
+                }
+                Ok(self.back_off(now, None))
+            }
             Reaction::Resign => {
-                // The answer's date was learned already; once at once, then as any failure.
+                // The answer's date is learned before the next pass; once at once, then as any failure.
                 if std::mem::replace(&mut self.resigned, true) {
                     self.failed("retrying", &text);
                     return Ok(self.back_off(now, None));
@@ -304,6 +325,11 @@ impl Uploader {
             Reaction::TooOld => Ok(self.pause("too_old", &text, now + MISCONFIGURED_PAUSE)),
             // What follows a proven unclaim is the claim's business; here it only stops the sending.
             Reaction::Unclaimed => Ok(self.pause("unclaimed", &text, now + MISCONFIGURED_PAUSE)),
+            Reaction::NoCompression if now < self.no_gzip_until => {
+                // It went out plain and was refused all the same.
+                self.failed("retrying", &text);
+                Ok(self.back_off(now, None))
+            }
             Reaction::NoCompression => {
                 self.no_gzip_until = now + NO_GZIP_FOR;
                 self.release().await?;
@@ -431,7 +457,7 @@ fn outcome(reply: Reply) -> Outcome {
 
 fn describe(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::NoAnswer => "no answer".into(),
+        Outcome::NoAnswer | Outcome::TimedOut => "no answer".into(),
         Outcome::Answer { status, code, .. } if code.is_empty() => format!("status {status}"),
         Outcome::Answer { status, code, .. } => format!("status {status} {code}"),
     }

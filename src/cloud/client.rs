@@ -17,7 +17,7 @@ use crate::wire::answer::{parse_http_date, problem_code, retry_after};
 use crate::wire::signature::{self, Body, Request, Response, verify_response};
 
 /// From the first byte sent to the last received.
-const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);
+pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Smaller bodies are not worth compressing.
 const GZIP_FROM_BYTES: usize = 1024;
@@ -28,6 +28,7 @@ pub struct Client {
     http: reqwest::Client,
     credentials: Credentials,
     authority: String,
+    timeout: Duration,
 }
 
 /// Why no answer came. The text names no secret.
@@ -39,6 +40,26 @@ pub enum ClientError {
     /// Network, TLS, time-out, or an answer that is not HTTP; try again later.
     #[error("{0}")]
     NoAnswer(String),
+    /// Connected, but no whole answer within the time: what is sent may be too large for this link.
+    #[error("no answer within {} s", .0.as_secs_f32())]
+    TimedOut(Duration),
+}
+
+/// Carries one request to the cloud and its answer back: [`Client`] by HTTPS, a test by a model of a cloud.
+pub trait Transport: Send + Sync {
+    /// Who we are.
+    fn edge_id(&self) -> &str;
+
+    /// Sends one request; `created` is trusted time, `nonce` is new for every attempt.
+    ///
+    /// # Errors
+    /// [`ClientError`] where no answer came. Cancel safe: the request may have arrived.
+    fn send(
+        &self,
+        call: &Call<'_>,
+        created: Wall,
+        nonce: [u8; 16],
+    ) -> impl Future<Output = Result<Reply, ClientError>> + Send;
 }
 
 /// An answer, whole.
@@ -76,8 +97,15 @@ pub struct Call<'a> {
 }
 
 impl Client {
-    /// Builds the client; connects to nothing yet.
-    pub fn new(credentials: Credentials, tls: rustls::ClientConfig) -> Result<Client, ClientError> {
+    /// Builds the client; connects to nothing yet. An answer takes at most `timeout`, mostly [`TOTAL_TIMEOUT`].
+    ///
+    /// # Errors
+    /// [`ClientError::Setup`].
+    pub fn new(
+        credentials: Credentials,
+        tls: rustls::ClientConfig,
+        timeout: Duration,
+    ) -> Result<Client, ClientError> {
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .http1_only()
@@ -85,7 +113,7 @@ impl Client {
             .no_proxy()
             .https_only(true)
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TOTAL_TIMEOUT)
+            .timeout(timeout)
             .pool_max_idle_per_host(1)
             .tcp_keepalive(Duration::from_secs(30))
             .user_agent(format!(
@@ -100,12 +128,8 @@ impl Client {
             http,
             credentials,
             authority,
+            timeout,
         })
-    }
-
-    /// Who we are.
-    pub fn edge_id(&self) -> &str {
-        &self.credentials.edge_id
     }
 
     /// Where the cloud is, for people.
@@ -113,8 +137,21 @@ impl Client {
         &self.credentials.api_base
     }
 
-    /// Sends one signed request and reads its answer. `created` is trusted time, `nonce` is new for every attempt.
-    pub async fn send(
+    fn no_answer(&self, e: &reqwest::Error) -> ClientError {
+        if e.is_timeout() && !e.is_connect() {
+            ClientError::TimedOut(self.timeout)
+        } else {
+            ClientError::NoAnswer(chain(e))
+        }
+    }
+}
+
+impl Transport for Client {
+    fn edge_id(&self) -> &str {
+        &self.credentials.edge_id
+    }
+
+    async fn send(
         &self,
         call: &Call<'_>,
         created: Wall,
@@ -167,16 +204,9 @@ impl Client {
                 builder = builder.header("idempotency-key", key);
             }
         }
-        let mut answer = builder
-            .send()
-            .await
-            .map_err(|e| ClientError::NoAnswer(chain(&e)))?;
+        let mut answer = builder.send().await.map_err(|e| self.no_answer(&e))?;
         let mut body = Vec::new();
-        while let Some(chunk) = answer
-            .chunk()
-            .await
-            .map_err(|e| ClientError::NoAnswer(chain(&e)))?
-        {
+        while let Some(chunk) = answer.chunk().await.map_err(|e| self.no_answer(&e))? {
             if body.len() + chunk.len() > MAX_ANSWER_BYTES {
                 return Err(ClientError::NoAnswer(
                     "the answer is larger than 1 MiB".into(),

@@ -7,5 +7,5 @@ pub mod client;
 pub mod credentials;
 pub mod tls;
 
-pub use client::{Client, ClientError, Reply};
+pub use client::{Client, ClientError, Reply, Transport};
 pub use credentials::Credentials;

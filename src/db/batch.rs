@@ -6,6 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 use uuid::Uuid;
 
+use super::outbox::{Gap, note_gap};
 use super::{DbError, Run};
 use crate::model::Class;
 use crate::model::limits::{MAX_BATCH_BYTES, MAX_RECORD_BYTES};
@@ -26,9 +27,15 @@ const PICK: &str =
 const IN_FLIGHT: &str =
     "select o.seq, o.id, o.boottime_ns, o.body, b.boot_id, b.offset_us, b.quality
     from outbox o join boots b on b.id = o.boot where o.batch = :batch order by o.seq";
-const BURY: &str = "insert or ignore into dead_letter
+/// A letter of an earlier epoch may have the sequence number already; the newcomer then takes the next free one.
+const BURY: &str = "insert into dead_letter
         (seq, id, class, body, boot, boottime_ns, code, detail, died_boot, died_ns)
-    select seq, id, class, body, boot, boottime_ns, :code, :detail, :died_boot, :died_ns from outbox where seq = :seq";
+    select case when exists (select 1 from dead_letter d where d.seq = o.seq)
+                then (select max(seq) + 1 from dead_letter) else o.seq end,
+        o.id, o.class, o.body, o.boot, o.boottime_ns, :code, :detail, :died_boot, :died_ns
+    from outbox o where o.seq = :seq on conflict (id) do nothing";
+const OVERFLOW: &str = "select class, min(seq), max(seq), count(*), sum(length(cast(body as blob))) from dead_letter
+    where seq in (select seq from dead_letter order by seq desc limit -1 offset :most) group by class";
 
 /// Rows under one idempotency key.
 #[derive(Debug, Clone, PartialEq)]
@@ -170,10 +177,9 @@ pub fn release(conn: &Connection) -> Result<(), DbError> {
          and exists (select 1 from outbox n where n.coalesce_key = outbox.coalesce_key and n.batch is null)",
         [],
     )?;
-    // A gap record in flight may have a successor too, which is another gap: both are kept.
+    // A gap record that was sent may be in the cloud as it stands: it is not extended any more, the next gap is another.
     conn.execute(
-        "update outbox set coalesce_key = null where batch is not null and coalesce_key is not null
-         and exists (select 1 from outbox n where n.coalesce_key = outbox.coalesce_key and n.batch is null)",
+        "update outbox set coalesce_key = null where batch is not null and coalesce_key is not null and class <> 3",
         [],
     )?;
     conn.prepare_cached("update outbox set batch = null where batch is not null")?
@@ -181,7 +187,7 @@ pub fn release(conn: &Connection) -> Result<(), DbError> {
     Ok(())
 }
 
-/// Moves one row to the dead letters.
+/// Moves one row to the dead letters. What falls off their end is named in a `sync.gap`.
 pub fn bury(
     conn: &Connection,
     run: &Run,
@@ -195,6 +201,24 @@ pub fn bury(
     })?;
     conn.prepare_cached("delete from outbox where seq = ?1")?
         .execute(params![seq as i64])?;
+    let overflow = conn
+        .prepare_cached(OVERFLOW)?
+        .query_map(named_params! { ":most": MAX_DEAD }, |r| {
+            Ok(Gap {
+                class: Class::from_index(r.get(0)?).unwrap_or(Class::Critical),
+                from: r.get::<_, i64>(1)? as u64,
+                to: r.get::<_, i64>(2)? as u64,
+                count: r.get::<_, i64>(3)? as u64,
+                bytes: r.get::<_, i64>(4)? as u64,
+            })
+        })?
+        .collect::<Result<Vec<_>, _>>()?;
+    if overflow.is_empty() {
+        return Ok(());
+    }
+    for gap in &overflow {
+        note_gap(conn, run, gap, "dead_letter", now)?;
+    }
     conn.execute(
         "delete from dead_letter where seq in
              (select seq from dead_letter order by seq desc limit -1 offset ?1)",

@@ -135,23 +135,24 @@ fn evict(conn: &Connection, run: &Run, class: Class, bytes: u64, at: Mono) -> Re
     )
 }
 
-struct Gap {
-    class: Class,
-    from: u64,
-    to: u64,
-    count: u64,
-    bytes: u64,
+/// Records that will never reach the cloud.
+pub(super) struct Gap {
+    pub class: Class,
+    pub from: u64,
+    pub to: u64,
+    pub count: u64,
+    pub bytes: u64,
 }
 
-/// Inserts the class's `sync.gap` record, or extends the one that still waits.
-fn note_gap(
+/// Inserts the class's `sync.gap` record of this reason, or extends the one that was not sent yet.
+pub(super) fn note_gap(
     conn: &Connection,
     run: &Run,
     gap: &Gap,
     reason: &str,
     at: Mono,
 ) -> Result<(), DbError> {
-    let key = format!("sync.gap/{}", gap.class.name());
+    let key = format!("sync.gap/{}/{reason}", gap.class.name());
     let open: Option<(i64, String)> = conn
         .prepare_cached(OPEN_GAP)?
         .query_row(named_params! { ":key": key }, |r| {
@@ -254,7 +255,7 @@ mod tests {
         assert!(used[1].bytes <= 1_000, "{used:?}");
         let gap: String = conn
             .query_row(
-                "select body from outbox where coalesce_key = 'sync.gap/P1'",
+                "select body from outbox where coalesce_key = 'sync.gap/P1/quota'",
                 [],
                 |r| r.get(0),
             )

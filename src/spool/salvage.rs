@@ -44,17 +44,20 @@ pub struct Salvaged {
     pub cut_bytes: u64,
 }
 
-/// Turns `<name>.mp4.part` into `<name>.mp4`.
+/// Turns `<name>.mp4.part` into `<name>.mp4`. Where only the closed file is there (the process died between the rename
+/// and its row), that one is surveyed in its place.
 ///
 /// # Errors
-/// [`SpoolError::Exists`] where the closed file exists already or the name does not end in `.part`; otherwise what the
-/// file system says.
+/// [`SpoolError::Exists`] where both files exist or the name does not end in `.part`; otherwise what the file system
+/// says.
 pub fn salvage(part: &Path) -> Result<Outcome, SpoolError> {
     let path = part.with_extension("");
     let dir = part.parent().unwrap_or(Path::new("/"));
-    if part.extension().is_none_or(|e| e != "part") || fs::symlink_metadata(&path).is_ok() {
+    let there = |p: &Path| fs::symlink_metadata(p).is_ok();
+    if part.extension().is_none_or(|e| e != "part") || (there(&path) && there(part)) {
         return Err(SpoolError::Exists { path });
     }
+    let part: &Path = if there(&path) { &path } else { part };
     let file = File::options()
         .read(true)
         .write(true)

@@ -136,8 +136,10 @@ pub fn parse_http_date(value: &str) -> Option<Wall> {
 /// What happened to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// No answer: network, TLS, time-out, or an answer that is not HTTP.
+    /// No answer: network, TLS, or an answer that is not HTTP.
     NoAnswer,
+    /// Connected, but no whole answer in time.
+    TimedOut,
     /// An answer with this status, problem code and `Retry-After`; `authentic` where its signature verified.
     Answer {
         status: u16,
@@ -155,6 +157,8 @@ pub enum Reaction {
     Settle(Results),
     /// Wait (this long where the cloud said so, else back off) and send the same batch again.
     Backoff(Option<Duration>),
+    /// Back off, then send less at once: the link may be too slow for this much.
+    Smaller,
     /// Send again at once with a new nonce, once; then back off. The answer's `Date` corrects the clock first.
     Resign,
     /// Make the batch smaller; a batch of one goes to the dead letters. `alarm` counts it as a fault.
@@ -177,22 +181,24 @@ pub enum Reaction {
 
 /// Decides what an answer means. An answer that would destroy something counts only when it is authentic (S4).
 pub fn react(outcome: Outcome) -> Reaction {
-    let Outcome::Answer {
-        status,
-        code,
-        retry_after,
-        results,
-        authentic,
-    } = outcome
-    else {
-        return Reaction::Backoff(None);
+    let (status, code, retry_after, results, authentic) = match outcome {
+        Outcome::NoAnswer => return Reaction::Backoff(None),
+        Outcome::TimedOut => return Reaction::Smaller,
+        Outcome::Answer {
+            status,
+            code,
+            retry_after,
+            results,
+            authentic,
+        } => (status, code, retry_after, results, authentic),
     };
     match status {
         200..=299 => match results {
             Some(results) => Reaction::Settle(results),
             None => Reaction::Backoff(retry_after),
         },
-        400 => Reaction::Split {
+        // Only the cloud's own words end in the dead letters; a proxy's 400 says nothing about a record.
+        400 if code == "malformed" || code == "digest-mismatch" => Reaction::Split {
             code: "malformed",
             alarm: true,
         },
@@ -280,6 +286,8 @@ mod tests {
     #[test]
     fn the_table_of_errors() {
         assert_eq!(react(Outcome::NoAnswer), Reaction::Backoff(None));
+        assert_eq!(react(Outcome::TimedOut), Reaction::Smaller);
+        assert_eq!(react(answer(400, "")), Reaction::Backoff(None));
         assert_eq!(
             react(answer(400, "malformed")),
             Reaction::Split {

@@ -44,12 +44,14 @@ pub struct DateSample {
     pub received: Mono,
     /// `Age` was present: a cache answered.
     pub cached: bool,
+    /// The answer's signature verified, which binds it to this request.
+    pub authentic: bool,
 }
 
 /// What a sample changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Learned {
-    /// Cached, too slow or before the floor: it says nothing.
+    /// Cached, too slow, or before the floor without a signature: it says nothing.
     Ignored,
     /// It confirms what is known.
     Confirmed,
@@ -60,20 +62,24 @@ pub enum Learned {
 /// Trusted time of this boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrustedClock {
+    /// Build time or the last trusted time on disk: what a device without a clock starts from.
     floor: Wall,
+    /// Build time: the truth is never before this.
+    oldest: Wall,
     learned_offset_us: Option<i64>,
 }
 
 impl TrustedClock {
-    /// Knows only that it cannot be earlier than `floor` (build time or the last trusted time on disk).
-    pub fn new(floor: Wall) -> Self {
+    /// Knows only that it cannot be earlier than `oldest`, the build time.
+    pub fn new(oldest: Wall) -> Self {
         Self {
-            floor,
+            floor: oldest,
+            oldest,
             learned_offset_us: None,
         }
     }
 
-    /// It cannot be earlier than this either.
+    /// The last run trusted this time. It was learned, so a signed answer can correct it.
     pub fn raise_floor(&mut self, floor: Wall) {
         self.floor = self.floor.max(floor);
     }
@@ -109,7 +115,12 @@ impl TrustedClock {
     /// Learns from a TLS-verified answer. Where the system clock agrees with `Date` it is the finer clock and is used.
     pub fn learn(&mut self, sample: DateSample, now: Reading) -> Learned {
         let round_trip = sample.received.since(sample.sent);
-        if sample.cached || round_trip > MAX_ROUND_TRIP || sample.date < self.floor {
+        let floor = if sample.authentic {
+            self.oldest
+        } else {
+            self.floor
+        };
+        if sample.cached || round_trip > MAX_ROUND_TRIP || sample.date < floor {
             return Learned::Ignored;
         }
         let half_trip_us = i64::try_from(round_trip.as_micros() / 2).unwrap_or(0);
@@ -157,7 +168,28 @@ mod tests {
             sent: Mono(sent_s * 1_000_000_000),
             received: Mono(received_s * 1_000_000_000),
             cached: false,
+            authentic: false,
         }
+    }
+
+    #[test]
+    fn a_floor_that_a_wrong_cloud_raised_gives_way_to_a_signed_answer_alone() {
+        let mut clock = TrustedClock::new(FLOOR);
+        clock.raise_floor(Wall::from_unix_seconds(TRUE + 10 * 365 * 86_400));
+        let now = at(10, TRUE);
+        let plain = sample(TRUE, 10, 10);
+        let signed = DateSample {
+            authentic: true,
+            ..plain
+        };
+        assert_eq!(clock.learn(plain, now), Learned::Ignored);
+        assert!(matches!(clock.learn(signed, now), Learned::Moved { .. }));
+        assert_eq!(clock.now(now).unix_seconds(), TRUE);
+        let ancient = DateSample {
+            date: Wall(FLOOR.0 - 1),
+            ..signed
+        };
+        assert_eq!(clock.learn(ancient, now), Learned::Ignored);
     }
 
     #[test]

@@ -236,7 +236,6 @@ impl<T: Transport> Uploader<T> {
                     sent,
                     received: self.time.mono(),
                     cached: reply.cached,
-                    authentic: reply.authentic,
                 });
                 (outcome(reply), sample)
             }
@@ -344,6 +343,11 @@ impl<T: Transport> Uploader<T> {
     }
 
     fn settled(&mut self, batch: &Batch, settled: Settled, now: Mono) -> Pass {
+        if settled.delivered + settled.rejected == 0 {
+            // The cloud answered, but took nothing: as a 503.
+            self.failed("retrying", "the cloud took none of the records");
+            return self.back_off(now, None);
+        }
         self.backoff.works(now);
         self.auth_pause = AUTH_FIRST_PAUSE;
         self.status.send_modify(|s| {
@@ -363,10 +367,6 @@ impl<T: Transport> Uploader<T> {
                 count = settled.rejected,
                 "the cloud refused records, see outbox ls --dead"
             );
-        }
-        if settled.delivered + settled.rejected == 0 {
-            // The cloud answered, but took nothing: as a 503.
-            return self.back_off(now, None);
         }
         self.size.grow();
         Pass::More

@@ -44,14 +44,12 @@ pub struct DateSample {
     pub received: Mono,
     /// `Age` was present: a cache answered.
     pub cached: bool,
-    /// The answer's signature verified, which binds it to this request.
-    pub authentic: bool,
 }
 
 /// What a sample changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Learned {
-    /// Cached, too slow, or before the floor without a signature: it says nothing.
+    /// Cached, too slow, or older than this program: it says nothing.
     Ignored,
     /// It confirms what is known.
     Confirmed,
@@ -79,7 +77,7 @@ impl TrustedClock {
         }
     }
 
-    /// The last run trusted this time. It was learned, so a signed answer can correct it.
+    /// The last run trusted this time. It was learned from an answer, so an answer can correct it.
     pub fn raise_floor(&mut self, floor: Wall) {
         self.floor = self.floor.max(floor);
     }
@@ -115,12 +113,7 @@ impl TrustedClock {
     /// Learns from a TLS-verified answer. Where the system clock agrees with `Date` it is the finer clock and is used.
     pub fn learn(&mut self, sample: DateSample, now: Reading) -> Learned {
         let round_trip = sample.received.since(sample.sent);
-        let floor = if sample.authentic {
-            self.oldest
-        } else {
-            self.floor
-        };
-        if sample.cached || round_trip > MAX_ROUND_TRIP || sample.date < floor {
+        if sample.cached || round_trip > MAX_ROUND_TRIP || sample.date < self.oldest {
             return Learned::Ignored;
         }
         let half_trip_us = i64::try_from(round_trip.as_micros() / 2).unwrap_or(0);
@@ -168,27 +161,19 @@ mod tests {
             sent: Mono(sent_s * 1_000_000_000),
             received: Mono(received_s * 1_000_000_000),
             cached: false,
-            authentic: false,
         }
     }
 
     #[test]
-    fn a_floor_that_a_wrong_cloud_raised_gives_way_to_a_signed_answer_alone() {
+    fn a_floor_that_a_wrong_cloud_raised_gives_way_down_to_the_build_time() {
         let mut clock = TrustedClock::new(FLOOR);
         clock.raise_floor(Wall::from_unix_seconds(TRUE + 10 * 365 * 86_400));
         let now = at(10, TRUE);
-        let plain = sample(TRUE, 10, 10);
-        let signed = DateSample {
-            authentic: true,
-            ..plain
-        };
-        assert_eq!(clock.learn(plain, now), Learned::Ignored);
-        assert!(matches!(clock.learn(signed, now), Learned::Moved { .. }));
+        assert!(clock.now(now).unix_seconds() > TRUE);
+        let moved = clock.learn(sample(TRUE, 10, 10), now);
+        assert!(matches!(moved, Learned::Moved { .. }));
         assert_eq!(clock.now(now).unix_seconds(), TRUE);
-        let ancient = DateSample {
-            date: Wall(FLOOR.0 - 1),
-            ..signed
-        };
+        let ancient = sample(FLOOR.unix_seconds() - 1, 10, 10);
         assert_eq!(clock.learn(ancient, now), Learned::Ignored);
     }
 

@@ -5,5 +5,8 @@
 
 mod capture;
 mod clip;
+mod device;
+mod dice;
 mod fixture;
 mod sampler;
+mod sync;

@@ -8,5 +8,7 @@ mod clip;
 mod device;
 mod dice;
 mod fixture;
+mod model;
 mod sampler;
+mod simulation;
 mod sync;

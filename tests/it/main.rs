@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod agent;
 mod capture;
 mod clip;
+mod crash;
 mod device;
 mod dice;
 mod fixture;

@@ -1,0 +1,431 @@
+//! kill -9 of the real agent at random moments while it records RTSP cameras and syncs to the reference cloud; at the
+//! end the two databases are compared row by row and every clip is played.
+//!
+//! `ROUNDS=100 SEED=7` repeats. The last line is `rounds N lost L doubled D unplayable U`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sentrycam::db::Connection;
+use sentrycam_cloud::faults::{Rule, What};
+use sentrycam_cloud::testing::Cloud;
+use sentrycam_testcam::{Codec, Options, Picture, Scene, Source, TestCamera};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::agent::{Agent, Home, last_words};
+use crate::dice::Dice;
+use crate::fixture::{ffprobe, wait_until};
+
+/// What a comparison found.
+#[derive(Debug, Default, PartialEq)]
+struct Verdict {
+    lost: usize,
+    doubled: usize,
+    unplayable: usize,
+    /// What and which, for people.
+    notes: Vec<String>,
+    figures: String,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Verdict {
+            lost,
+            doubled,
+            unplayable,
+            ..
+        } = self;
+        write!(f, "lost {lost} doubled {doubled} unplayable {unplayable}")
+    }
+}
+
+impl Verdict {
+    fn lost(&mut self, note: String) {
+        self.lost += 1;
+        self.notes.push(format!("lost: {note}"));
+    }
+
+    fn unplayable(&mut self, note: String) {
+        self.unplayable += 1;
+        self.notes.push(format!("unplayable: {note}"));
+    }
+}
+
+/// Everything that the device was seen to have committed.
+#[derive(Debug, Default)]
+struct Seen {
+    events: BTreeSet<Uuid>,
+    clips: BTreeSet<Uuid>,
+    records: BTreeSet<Uuid>,
+}
+
+struct Clip {
+    state: String,
+    truncated: bool,
+    sha256: Option<String>,
+    path: String,
+}
+
+struct Site {
+    cloud: Cloud,
+    home: Home,
+    cameras: Vec<TestCamera>,
+    seen: Seen,
+}
+
+fn ids(conn: &Connection, sql: &str) -> Vec<Uuid> {
+    // A process that was killed before it made its tables has committed nothing.
+    let Ok(mut stmt) = conn.prepare(sql) else {
+        return Vec::new();
+    };
+    let rows = stmt.query_map([], |r| r.get(0)).unwrap();
+    rows.collect::<Result<_, _>>().unwrap()
+}
+
+impl Site {
+    async fn new() -> Site {
+        let cloud = Cloud::start().await.unwrap();
+        let home = Home::new();
+        cloud
+            .write_credentials("box", &home.path("edge.json"))
+            .await
+            .unwrap();
+        std::fs::write(home.path("ca.pem"), cloud.ca_pem()).unwrap();
+        let scenes = [
+            Scene {
+                quiet: 2,
+                motion: 2,
+            },
+            Scene {
+                quiet: 3,
+                motion: 1,
+            },
+        ];
+        let cameras: Vec<_> = scenes.into_iter().map(camera).collect();
+        let mut config = String::new();
+        for (n, camera) in cameras.iter().enumerate() {
+            config.push_str(&format!(
+                "[[camera]]\nid = \"cam-{n}\"\nurl = \"{}\"\n[camera.recording]\npre_roll = \"1 s\"\n\
+                 post_roll = \"1 s\"\n[camera.motion]\nfps = 5\n",
+                camera.url()
+            ));
+        }
+        home.configure(&config);
+        Site {
+            cloud,
+            home,
+            cameras,
+            seen: Seen::default(),
+        }
+    }
+
+    /// Notes what the dead process had committed.
+    fn look(&mut self) {
+        let (_aside, conn) = self.home.copy();
+        self.seen.events.extend(ids(&conn, "select id from events"));
+        self.seen
+            .clips
+            .extend(ids(&conn, "select id from recordings"));
+        self.seen
+            .records
+            .extend(ids(&conn, "select id from outbox where class < 3"));
+    }
+
+    /// Waits for a number of the device's database.
+    fn wait_for(&self, agent: &mut Agent, what: &str, sql: &str) {
+        wait_until(60, what, || {
+            assert!(
+                agent.runs(),
+                "the agent ended:\n{}",
+                last_words(&self.home.path("err"))
+            );
+            self.home.number(sql) == Some(1)
+        });
+    }
+
+    /// One life of the agent, ended by SIGKILL after `life`.
+    async fn round(&mut self, life: Duration) {
+        let agent = Agent::start(&self.home, "info");
+        tokio::time::sleep(life).await;
+        agent.kill();
+        self.look();
+    }
+
+    /// Lets the agent finish: at least one event, then no more cameras, then nothing waits.
+    fn finish(&mut self) {
+        let mut agent = Agent::start(&self.home, "info");
+        let done = "select count(*) > 0 from events e join recordings r on r.event_id = e.id
+            where e.end_reason = 'quiet' and r.state = 'kept'";
+        self.wait_for(&mut agent, "an event has ended and its clip is kept", done);
+        self.cameras.clear();
+        let drained = "select not exists (select 1 from outbox where class < 3)
+            and not exists (select 1 from recordings where state = 'recording')
+            and not exists (select 1 from events where state = 'active')";
+        self.wait_for(&mut agent, "everything is closed and sent", drained);
+        let status = agent.stop();
+        assert!(
+            status.success(),
+            "{status}\n{}",
+            last_words(&self.home.path("err"))
+        );
+        self.look();
+    }
+
+    /// Compares SQLite, PostgreSQL and the files.
+    async fn compare(&self) -> Verdict {
+        let mut verdict = Verdict::default();
+        let (_aside, conn) = self.home.copy();
+        let events: BTreeSet<Uuid> = ids(&conn, "select id from events").into_iter().collect();
+        let clips = clips(&conn);
+        let in_cloud = |rows: Vec<Value>| -> BTreeMap<Uuid, Value> {
+            let id = |row: &Value| row["id"].as_str().unwrap().parse().unwrap();
+            rows.into_iter().map(|row| (id(&row), row)).collect()
+        };
+        let query = async |sql: &str| self.cloud.query(sql).await.unwrap();
+        let cloud_events = in_cloud(query("select event_uid as id, status from events").await);
+        let cloud_clips =
+            in_cloud(query("select recording_uid as id, status, sha256 from recordings").await);
+        let cloud_records = in_cloud(query("select id, type from edge_records").await);
+
+        for id in self.seen.events.union(&events) {
+            if !events.contains(id) {
+                verdict.lost(format!("event {id} on the device"));
+            }
+            match cloud_events.get(id) {
+                Some(row) if row["status"] == "ended" => {}
+                row => verdict.lost(format!("event {id} in the cloud: {row:?}")),
+            }
+        }
+        for id in cloud_events.keys().filter(|id| !events.contains(id)) {
+            verdict.lost(format!("event {id}, which the cloud has, on the device"));
+        }
+        for id in &self.seen.clips {
+            if !clips.contains_key(id) {
+                verdict.lost(format!("clip {id} on the device"));
+            }
+        }
+        for (id, clip) in &clips {
+            let wanted = if clip.state == "kept" {
+                "awaiting_upload"
+            } else {
+                "failed"
+            };
+            match cloud_clips.get(id) {
+                Some(row)
+                    if row["status"] == wanted
+                        && row["sha256"].as_str() == clip.sha256.as_deref() => {}
+                row => verdict.lost(format!("clip {id} ({}) in the cloud: {row:?}", clip.state)),
+            }
+        }
+        let dead = ids(&conn, "select id from dead_letter");
+        let waits = ids(&conn, "select id from outbox where class < 3");
+        for id in self.seen.records.iter().chain(&dead).chain(&waits) {
+            if !cloud_records.contains_key(id) {
+                verdict.lost(format!("record {id}"));
+            }
+        }
+
+        let doubled = "select type || ' ' || coalesce(record->'data'->>'event_id', '') || ' '
+                || coalesce(record->'data'->>'recording_id', '') as what, count(*) as n from edge_records
+            where type similar to '%(motion.started|motion.ended|recording.opened|recording.closed)%'
+            group by 1 having count(*) > 1
+            union all select 'sequence ' || epoch || ' ' || sequence, count(*) from edge_records
+            group by epoch, sequence having count(*) > 1
+            union all select 'event ' || event_uid, count(*) from events group by event_uid having count(*) > 1";
+        for row in query(doubled).await {
+            verdict.doubled += 1;
+            verdict.notes.push(format!("doubled: {row}"));
+        }
+
+        for (id, clip) in clips.iter().filter(|(_, clip)| clip.state == "kept") {
+            if let Err(why) = play(&self.file(clip), clip) {
+                verdict.unplayable(format!("clip {id} truncated={}: {why}", clip.truncated));
+            }
+        }
+        let count = |f: &dyn Fn(&&Clip) -> bool| clips.values().filter(f).count();
+        verdict.figures = format!(
+            "events {} clips kept {} of which truncated {}, without a picture {}, records {}",
+            events.len(),
+            count(&|c| c.state == "kept"),
+            count(&|c| c.state == "kept" && c.truncated),
+            count(&|c| c.state != "kept"),
+            cloud_records.len()
+        );
+        verdict
+    }
+
+    fn file(&self, clip: &Clip) -> PathBuf {
+        self.home.path("clips").join(&clip.path)
+    }
+}
+
+fn camera(scene: Scene) -> TestCamera {
+    let picture = Picture {
+        width: 320,
+        height: 180,
+        fps: 10,
+        gop: 10,
+        scene,
+        ..Picture::default()
+    };
+    let options = Options {
+        source: Source::Pattern(picture, Codec::H264),
+        ..Options::default()
+    };
+    TestCamera::start(options).unwrap()
+}
+
+fn clips(conn: &Connection) -> BTreeMap<Uuid, Clip> {
+    let sql = "select id, state, truncated, lower(hex(sha256)), path from recordings";
+    let mut stmt = conn.prepare(sql).unwrap();
+    let rows = stmt.query_map([], |r| {
+        let sha256: Option<String> = r.get(3)?;
+        let clip = Clip {
+            state: r.get(1)?,
+            truncated: r.get(2)?,
+            sha256: sha256.filter(|s| !s.is_empty()),
+            path: r.get(4)?,
+        };
+        Ok((r.get(0)?, clip))
+    });
+    rows.unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+/// Decodes every frame.
+fn play(path: &std::path::Path, clip: &Clip) -> Result<(), String> {
+    let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
+    let (sha256, _) = sentrycam::model::Sha256::of_reader(file).map_err(|e| e.to_string())?;
+    if Some(sha256.to_string()) != clip.sha256 {
+        return Err("its digest is not the row's".into());
+    }
+    let probe = ffprobe(path);
+    if !probe.complaints.is_empty() || probe.frames == 0 || !probe.first_is_key {
+        return Err(format!("{probe:?}"));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_at_random_moments_loses_doubles_and_breaks_nothing() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
+    let rounds = number("ROUNDS").unwrap_or(3);
+    let seed = number("SEED").unwrap_or_else(|| Uuid::now_v7().as_u128() as u64);
+    println!("SEED={seed}");
+    let mut dice = Dice(seed);
+    let mut site = Site::new().await;
+    let faults = [
+        (What::Delay { seconds: 0.3 }, 0.2),
+        (What::CutAfterCommit, 0.1),
+        (What::CutBefore, 0.05),
+        (What::fail(503), 0.05),
+    ];
+    let rules = faults.map(|(what, p)| Rule::sometimes("/edge", what, p, dice.next()));
+    site.cloud.faults().set(rules.into());
+    for round in 1..=rounds {
+        // One in four dies while it starts, or repairs what the last one left.
+        let life = if dice.percent(25) {
+            50 + dice.below(1500)
+        } else {
+            2000 + dice.below(5000)
+        };
+        site.round(Duration::from_millis(life)).await;
+        if round % 10 == 0 {
+            println!("{round} rounds, {} events seen", site.seen.events.len());
+        }
+    }
+    site.cloud.faults().clear();
+    site.finish();
+    let verdict = site.compare().await;
+    for note in &verdict.notes {
+        println!("{note}");
+    }
+    println!("{}", verdict.figures);
+    println!("rounds {rounds} {verdict}");
+    let clean = (verdict.lost, verdict.doubled, verdict.unplayable) == (0, 0, 0);
+    assert!(clean, "{}", last_words(&site.home.path("err")));
+}
+
+/// The harness sees a loss, a double and an unplayable clip where there is one.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_comparison_sees_what_was_doctored() {
+    let mut site = Site::new().await;
+    // Nothing can be sent, so that everything waits in the outbox.
+    site.cloud.stop().await.unwrap();
+    let mut agent = Agent::start(&site.home, "info");
+    let done = "select count(*) > 0 from recordings where state = 'kept'";
+    site.wait_for(&mut agent, "a clip is kept", done);
+    agent.kill();
+    site.look();
+    let doctor = |sql: &str| {
+        let conn = Connection::open(site.home.path(sentrycam::db::FILE_NAME)).unwrap();
+        assert_eq!(conn.execute(sql, []).unwrap(), 1, "{sql}");
+    };
+    doctor(
+        "delete from outbox where seq = (select min(seq) from outbox where body like '%motion.started%')",
+    );
+    site.cloud.start_again().await.unwrap();
+    site.finish();
+    let verdict = site.compare().await;
+    assert_eq!(
+        (verdict.lost, verdict.doubled, verdict.unplayable),
+        (1, 0, 0),
+        "{:?}",
+        verdict.notes
+    );
+
+    // A copy of a record under another id: what a device without stable ids would send.
+    let copy = "insert into edge_records select device_id, organization_id, gen_random_uuid(), type, subject, time,
+            timequality, epoch, sequence + 1000000, boot_id, severity, record, received_at
+        from edge_records where type like '%motion.ended%' limit 1";
+    site.cloud.execute(copy).await.unwrap();
+    let verdict = site.compare().await;
+    assert_eq!(
+        (verdict.lost, verdict.doubled, verdict.unplayable),
+        (1, 1, 0),
+        "{:?}",
+        verdict.notes
+    );
+
+    // A clip with a hole whose digest is right, one that is gone.
+    let (_aside, conn) = site.home.copy();
+    let kept: Vec<_> = clips(&conn)
+        .into_values()
+        .filter(|clip| clip.state == "kept")
+        .collect();
+    let victim = site.file(&kept[0]);
+    let mut bytes = std::fs::read(&victim).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 2000].fill(0xff);
+    std::fs::write(&victim, &bytes).unwrap();
+    let (sha256, _) = sentrycam::model::Sha256::of_reader(&bytes[..]).unwrap();
+    let holed = Clip {
+        state: "kept".into(),
+        truncated: false,
+        sha256: Some(sha256.to_string()),
+        path: kept[0].path.clone(),
+    };
+    let why = play(&victim, &holed).unwrap_err();
+    assert!(
+        why.contains("complaints"),
+        "ffprobe sees the hole, not the digest alone: {why}"
+    );
+    assert_eq!(site.compare().await.unplayable, 1);
+    std::fs::remove_file(&victim).unwrap();
+    let verdict = site.compare().await;
+    assert_eq!(
+        (verdict.lost, verdict.doubled, verdict.unplayable),
+        (1, 1, 1),
+        "{:?}",
+        verdict.notes
+    );
+
+    // A record that the cloud forgot.
+    site.cloud
+        .execute("delete from events where id = (select id from events limit 1)")
+        .await
+        .unwrap();
+    assert_eq!(site.compare().await.lost, 2);
+}

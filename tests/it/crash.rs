@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sentrycam::board::clock::Clock;
 use sentrycam::db::Connection;
 use sentrycam_cloud::faults::{Rule, What};
 use sentrycam_cloud::testing::Cloud;
@@ -109,7 +110,7 @@ impl Site {
         for (n, camera) in cameras.iter().enumerate() {
             config.push_str(&format!(
                 "[[camera]]\nid = \"cam-{n}\"\nurl = \"{}\"\n[camera.recording]\npre_roll = \"1 s\"\n\
-                 post_roll = \"1 s\"\n[camera.motion]\nfps = 5\n",
+                 post_roll = \"1 s\"\nmax_event = \"10 s\"\n[camera.motion]\nfps = 5\n",
                 camera.url()
             ));
         }
@@ -136,7 +137,10 @@ impl Site {
 
     /// Waits for a number of the device's database.
     fn wait_for(&self, agent: &mut Agent, what: &str, sql: &str) {
-        wait_until(60, what, || {
+        let until = Clock::default().mono() + Duration::from_secs(60);
+        wait_until(90, what, || {
+            let late = Clock::default().mono() > until;
+            assert!(!late, "not {what}:\n{}", last_words(&self.home.path("err")));
             assert!(
                 agent.runs(),
                 "the agent ended:\n{}",
@@ -158,7 +162,7 @@ impl Site {
     fn finish(&mut self) {
         let mut agent = Agent::start(&self.home, "info");
         let done = "select count(*) > 0 from events e join recordings r on r.event_id = e.id
-            where e.end_reason = 'quiet' and r.state = 'kept'";
+            where e.end_reason <> 'crash' and r.state = 'kept'";
         self.wait_for(&mut agent, "an event has ended and its clip is kept", done);
         self.cameras.clear();
         let drained = "select not exists (select 1 from outbox where class < 3)

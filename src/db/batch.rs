@@ -357,6 +357,25 @@ mod tests {
     }
 
     #[test]
+    fn a_letter_of_an_earlier_epoch_with_the_same_number_costs_nothing() {
+        let (_dir, conn, run) = testing::store();
+        let ids = fill(&conn, &run, Class::Alarm, 3);
+        bury(&conn, &run, 1, "schema", "", Mono(0)).unwrap();
+        // As after a damaged file: numbers start over, the letters are carried along.
+        conn.execute("update outbox set seq = seq - 1", []).unwrap();
+        bury(&conn, &run, 1, "schema", "", Mono(0)).unwrap();
+        let mut stmt = conn
+            .prepare("select id from dead_letter order by seq")
+            .unwrap();
+        let dead: Vec<RecordId> = stmt
+            .query_map([], |r| r.get(0).map(RecordId))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert_eq!(dead, ids[..2]);
+    }
+
+    #[test]
     fn a_batch_stays_below_its_byte_limit() {
         let (_dir, conn, run) = testing::store();
         for _ in 0..20 {

@@ -246,7 +246,7 @@ mod tests {
         let results = parse_results(body).unwrap();
         let verdict = |n: u128| {
             results.records[&RecordId(uuid::Uuid::from_u128(
-                0x019af5d87a0070008000_000000000000 + n,
+                0x019a_f5d8_7a00_7000_8000_0000_0000_0000 + n,
             ))]
                 .clone()
         };

@@ -256,6 +256,35 @@ fn a_finalised_part_needs_only_its_name() {
     }
 }
 
+/// The process died between the rename and the row: the row still says `recording`, the part is gone.
+#[test]
+fn a_closed_file_without_its_row_is_kept() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (v, packets) = video(Recipe::default());
+    let path = clip_path(tmp.path());
+    let clip = write(&path, &caps(&v, None), &packets);
+    let Outcome::Salvaged(s) = salvage(&part_of(&path)).unwrap() else {
+        panic!("nothing salvaged")
+    };
+    assert_eq!(
+        (s.truncated, s.frames, s.sha256, s.path),
+        (false, 150, clip.sha256, path.clone())
+    );
+    // Salvaged once, and killed again before its row: it still says that its end is missing.
+    let whole = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::write(part_of(&path), &whole[..whole.len() - 1]).unwrap();
+    for _ in 0..2 {
+        let Outcome::Salvaged(s) = salvage(&part_of(&path)).unwrap() else {
+            panic!("nothing salvaged")
+        };
+        assert!(s.truncated && s.frames >= 120, "{s:?}");
+    }
+    // Both there is nothing that a crash leaves: neither is touched.
+    fs::write(part_of(&path), b"x").unwrap();
+    assert!(salvage(&part_of(&path)).is_err());
+}
+
 #[test]
 fn mutated_real_files_are_answered() {
     let tmp = tempfile::tempdir().unwrap();

@@ -114,6 +114,12 @@ impl Site {
                 camera.url()
             ));
         }
+        // The first one once more, in segments of five seconds: a clip is always being written.
+        config.push_str(&format!(
+            "[[camera]]\nid = \"all-day\"\nurl = \"{}\"\n[camera.recording]\nmode = \"continuous\"\n\
+             segment = \"5 s\"\n[camera.motion]\nenabled = false\n",
+            cameras[0].url()
+        ));
         home.configure(&config);
         Site {
             cloud,

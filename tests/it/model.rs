@@ -1,6 +1,7 @@
 //! A cloud of a page: it keeps what a real one keeps (records by id, answers by key, a clock) and a network before it
 //! loses, cuts, repeats, delays and falsifies by dice. It counts what a proof needs and shares no code with the agent.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -221,13 +222,13 @@ impl Cloud {
         let mut results = Vec::with_capacity(batch.len());
         for record in batch {
             let id = id(record);
-            let status = if self.refuses.contains(&id) {
-                "rejected"
-            } else if self.records.contains_key(&id) {
-                "duplicate"
-            } else {
-                self.records.insert(id, record.clone());
-                "accepted"
+            let status = match self.records.entry(id) {
+                _ if self.refuses.contains(&id) => "rejected",
+                Entry::Occupied(_) => "duplicate",
+                Entry::Vacant(place) => {
+                    place.insert(record.clone());
+                    "accepted"
+                }
             };
             results.push(json!({ "id": id, "status": status, "code": "schema" }));
         }

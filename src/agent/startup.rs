@@ -5,7 +5,7 @@
 //! is repaired by the next start.
 
 use crate::db::events::{Orphan, end, last_proof, orphans};
-use crate::db::recordings::{KeptFile, RecordingRow, keep, mark, unfinished};
+use crate::db::recordings::{KeptFile, RecordingRow, first_clip, keep, mark, unfinished};
 use crate::db::{Db, DbError, IdSource, Run, Urgency, outbox};
 use crate::model::{ClipState, RecordId};
 use crate::spool::Spool;
@@ -96,7 +96,7 @@ fn finish(
         started: orphan.started,
         ended,
         reason: "crash",
-        recording: None,
+        recording: first_clip(c, orphan.facts.id)?,
     };
     let record = records::motion_ended(id, &orphan.camera, &orphan.facts, ending);
     outbox::put(c, &of_boot(run, orphan.boot), &record)

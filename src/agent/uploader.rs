@@ -29,6 +29,8 @@ const SUSPENDED_PAUSE: Duration = Duration::from_secs(15 * 60);
 const MISCONFIGURED_PAUSE: Duration = Duration::from_secs(3600);
 const AUTH_FIRST_PAUSE: Duration = Duration::from_secs(300);
 const AUTH_LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// So many single records refused in a row, with nothing accepted between, look like the cloud's fault, not theirs.
+const REFUSALS_IN_A_ROW: u32 = 3;
 const NO_GZIP_FOR: Duration = Duration::from_secs(24 * 3600);
 const EVENTS_PATH: &str = "/edge/v1/events";
 const TIME_PATH: &str = "/edge/v1/time";
@@ -72,6 +74,7 @@ pub struct Uploader<T = Client> {
     backoff: Backoff,
     auth_pause: Duration,
     resigned: bool,
+    refused_in_a_row: u32,
     no_gzip_until: Mono,
     status: watch::Sender<SyncStatus>,
 }
@@ -92,6 +95,7 @@ impl<T: Transport> Uploader<T> {
             backoff: Backoff::http(),
             auth_pause: AUTH_FIRST_PAUSE,
             resigned: false,
+            refused_in_a_row: 0,
             no_gzip_until: Mono(0),
             status,
         }
@@ -349,6 +353,7 @@ impl<T: Transport> Uploader<T> {
             return self.back_off(now, None);
         }
         self.backoff.works(now);
+        self.refused_in_a_row = 0;
         self.auth_pause = AUTH_FIRST_PAUSE;
         self.status.send_modify(|s| {
             s.state = "ok";
@@ -404,6 +409,12 @@ impl<T: Transport> Uploader<T> {
             })
             .await?;
         self.status.send_modify(|s| s.rejected += 1);
+        self.refused_in_a_row += 1;
+        if self.refused_in_a_row > REFUSALS_IN_A_ROW {
+            // A cloud that refuses everything must not empty the outbox into the dead letters.
+            self.failed("retrying", "the cloud refuses record after record");
+            return Ok(self.back_off(now, None));
+        }
         Ok(Pass::More)
     }
 

@@ -1,7 +1,7 @@
 //! Recording rows. The row decides: it is opened before the first byte is written and says `kept` only after the file
 //! and its directory are on disk.
 
-use rusqlite::{Connection, named_params, params};
+use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::{DbError, Run};
 use crate::model::{CameraId, ClipState, EventId, RecordMode, RecordingId, Sha256, StreamInfo};
@@ -72,6 +72,18 @@ pub fn mark(conn: &Connection, id: RecordingId, state: ClipState) -> Result<(), 
     )?
     .execute(params![id.0, state.as_str()])?;
     Ok(())
+}
+
+/// The first clip of an event of which something is kept.
+pub fn first_clip(conn: &Connection, event: EventId) -> Result<Option<RecordingId>, DbError> {
+    let id = conn
+        .query_row(
+            "select id from recordings where event_id = ?1 and state = 'kept' order by started_ns limit 1",
+            params![event.0],
+            |r| r.get(0),
+        )
+        .optional()?;
+    Ok(id.map(RecordingId))
 }
 
 /// A row as the start-up check and the command line read it.

@@ -335,6 +335,30 @@ async fn poisoned_records_are_isolated_by_bisection() {
     }
 }
 
+/// A cloud that chokes on everything gets a record at a time, ever more slowly, until it is well again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cloud_that_refuses_everything_does_not_empty_the_outbox() {
+    let model = Model::default();
+    let home = tempfile::tempdir_in("/dev/shm").unwrap();
+    let mut device = Device::over(home, model.clone(), Quotas::default());
+    device.start();
+    let ids = device.notes(256).await;
+    model.cloud().chokes_on = ids.iter().map(|id| id.0).collect();
+    let start = device.clock.mono();
+    while device.clock.mono().since(start) < Duration::from_secs(3600) {
+        if let Pass::Wait(until) = device.pass().await {
+            let pause = until.since(device.clock.mono());
+            device.clock.rehearse_passing(pause);
+            model.cloud().skew_s += pause.as_secs() as i64;
+        }
+    }
+    let dead = device.dead().len();
+    assert!((4..60).contains(&dead), "{dead} in an hour");
+    model.cloud().chokes_on.clear();
+    device.drain(60).await;
+    assert_eq!(model.cloud().records.len(), 256 - dead);
+}
+
 /// Dead letters are bounded; those that fall off the end are named.
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_beyond_the_bound_are_named_in_a_gap() {

@@ -16,3 +16,4 @@ mod sampler;
 mod secrets;
 mod simulation;
 mod sync;
+mod sync_adversity;

@@ -21,3 +21,4 @@ mod secrets;
 mod simulation;
 mod sources;
 mod sync;
+mod sync_adversity;

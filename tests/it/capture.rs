@@ -169,7 +169,11 @@ async fn b_frames_keep_their_order() {
     let (_, packets) = delivers(&rtsp(&cam.url(), RtspTransport::Tcp)).await;
     assert!(
         packets.windows(2).any(|p| p[1].pts < p[0].pts),
-        "no b-frame came"
+        "no b-frame came: {:?}",
+        packets
+            .iter()
+            .map(|p| p.pts.0 / 1_000_000)
+            .collect::<Vec<_>>()
     );
 }
 
@@ -499,7 +503,9 @@ async fn a_looped_camera_file_goes_on_for_its_client() {
         let gap = p.pts.since(last.pts);
         assert!(
             p.pts > last.pts && gap < Duration::from_millis(300),
-            "{n}: {gap:?}"
+            "{n}: {gap:?} {:?} {:?}",
+            last.pts,
+            p.pts
         );
         last = p;
     }

@@ -11,6 +11,7 @@ mod flow;
 pub mod gst;
 pub mod luma;
 pub mod probe;
+mod sink;
 mod source_file;
 mod source_rtsp;
 mod source_test;
@@ -19,6 +20,7 @@ pub mod stamps;
 pub mod teardown;
 mod tls;
 pub mod v4l2;
+pub mod v4l2_mode;
 
 use std::time::Duration;
 

@@ -1,110 +1,17 @@
-//! Capture against cameras that behave and cameras that do not.
+//! Capture against RTSP cameras that behave and cameras that do not.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use sentrycam::config::{RtspTransport, SourceConfig};
-use sentrycam::media::{
-    CaptureEvent, CaptureSession, LumaWish, OwnedGray, Packet, StreamKind, Track, TrackCaps,
-    encoder, probe,
-};
-use sentrycam::model::{DownReason, Secret, StreamInfo, VideoCodec};
-use sentrycam::time::{Anchor, Mono};
+use sentrycam::media::{CaptureEvent, Packet, Track, probe};
+use sentrycam::model::{DownReason, StreamInfo, VideoCodec};
 use sentrycam_testcam::{
-    Audio, Auth, BadCamera, ClipSpec, Codec, Misbehaviour, Options, Picture, Proxy, Source,
-    TestCamera, self_signed, write_clip,
+    Audio, Auth, BadCamera, ClipSpec, Codec, Misbehaviour, Options, Picture, Proxy, Source, issued,
+    self_signed, write_clip,
 };
-use tokio::sync::mpsc;
 
-const DEADLINE: Duration = Duration::from_secs(30);
-const NOW: Mono = Mono(1_000_000_000_000);
-
-/// A session and its receiving end.
-struct Watch {
-    session: CaptureSession,
-    rx: mpsc::Receiver<CaptureEvent>,
-}
-
-impl Watch {
-    fn start(source: &SourceConfig, audio: bool) -> Watch {
-        Watch::with(source, audio, None, 1024)
-    }
-
-    fn with(source: &SourceConfig, audio: bool, luma: Option<LumaWish>, room: usize) -> Watch {
-        let (tx, rx) = mpsc::channel(room);
-        let session =
-            CaptureSession::start(StreamKind::Main, source, luma, audio, NOW, tx).unwrap();
-        Watch { session, rx }
-    }
-
-    async fn next(&mut self) -> CaptureEvent {
-        tokio::time::timeout(DEADLINE, self.rx.recv())
-            .await
-            .expect("an event in time")
-            .expect("the session goes on")
-    }
-
-    async fn up(&mut self) -> (StreamInfo, TrackCaps, Anchor) {
-        match self.next().await {
-            CaptureEvent::Up { info, caps, anchor } => (info, caps, anchor),
-            other => panic!("expected up, found {other:?}"),
-        }
-    }
-
-    /// The next packet of a track.
-    async fn packet(&mut self, track: Track) -> Packet {
-        loop {
-            match self.next().await {
-                CaptureEvent::Packet(p) if p.track == track => return p,
-                CaptureEvent::Down(r) => panic!("down: {r}"),
-                _ => {}
-            }
-        }
-    }
-
-    async fn luma(&mut self) -> OwnedGray {
-        loop {
-            if let CaptureEvent::Luma(g) = self.next().await {
-                return g;
-            }
-        }
-    }
-
-    /// The reason of the end, which must be the last event.
-    async fn down(&mut self) -> DownReason {
-        loop {
-            if let CaptureEvent::Down(reason) = self.next().await {
-                let after = tokio::time::timeout(DEADLINE, self.rx.recv()).await;
-                assert!(matches!(after, Ok(None)), "{after:?} after down");
-                return reason;
-            }
-        }
-    }
-}
-
-fn rtsp(url: &str, transport: RtspTransport) -> SourceConfig {
-    SourceConfig::Rtsp {
-        url: url.parse().unwrap(),
-        user: None,
-        password: None,
-        transport,
-        ca_file: None,
-        verify_tls: true,
-    }
-}
-
-fn rtsp_as(url: &str, user_is: &str, pass: &str) -> SourceConfig {
-    let mut source = rtsp(url, RtspTransport::Tcp);
-    if let SourceConfig::Rtsp { user, password, .. } = &mut source {
-        *user = Some(user_is.into());
-        *password = Some(Secret::new(pass));
-    }
-    source
-}
-
-fn camera(options: Options) -> TestCamera {
-    TestCamera::start(options).unwrap()
-}
+use crate::watch::{DEADLINE, NOW, Watch, camera, rtsp, rtsp_as};
 
 fn pattern(codec: Codec) -> Source {
     Source::Pattern(Picture::default(), codec)
@@ -231,6 +138,29 @@ async fn rtsps_needs_a_certificate_that_is_trusted() {
         .down()
         .await;
     assert_eq!(refused.code(), "unreachable", "{refused}");
+}
+
+#[tokio::test]
+async fn an_authority_is_believed_for_its_names_only() {
+    for (name, code) in [
+        ("127.0.0.1", None),
+        ("elsewhere.example", Some("unreachable")),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let (ca, cert, key) = issued(dir.path(), name).unwrap();
+        let cam = camera(Options {
+            tls: Some((cert, key)),
+            ..Options::default()
+        });
+        let mut source = rtsp(&cam.url(), RtspTransport::Tcp);
+        if let SourceConfig::Rtsp { ca_file, .. } = &mut source {
+            *ca_file = Some(ca);
+        }
+        match code {
+            None => drop(delivers(&source).await),
+            Some(code) => assert_eq!(Watch::start(&source, false).down().await.code(), code),
+        }
+    }
 }
 
 #[tokio::test]
@@ -375,118 +305,6 @@ async fn a_new_size_is_announced_before_its_key_frame() {
 }
 
 #[tokio::test]
-async fn a_full_channel_drops_to_the_next_key_frame() {
-    let source = SourceConfig::Test {
-        width: 320,
-        height: 240,
-        fps: 30,
-        bitrate_kbps: 300,
-    };
-    let mut w = Watch::with(&source, false, None, 16);
-    let stats = w.session.stats();
-    let full = tokio::time::timeout(DEADLINE, async {
-        while stats.dropped.load(Relaxed) < 5 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
-    full.await.unwrap();
-    w.up().await;
-    let mut last = w.packet(Track::Video).await;
-    loop {
-        let p = w.packet(Track::Video).await;
-        if p.pts.since(last.pts) > Duration::from_millis(60) {
-            assert!(p.key, "after a gap comes a key frame");
-            break;
-        }
-        last = p;
-    }
-}
-
-#[tokio::test]
-async fn the_test_pattern_brings_luma_without_a_decoder() {
-    let source = SourceConfig::Test {
-        width: 640,
-        height: 480,
-        fps: 15,
-        bitrate_kbps: 500,
-    };
-    let wish = LumaWish {
-        max_width: 320,
-        fps: 5.0,
-    };
-    let mut w = Watch::with(&source, false, Some(wish), 1024);
-    let (info, ..) = w.up().await;
-    assert_eq!((info.width, info.height), (640, 480));
-    let (a, b) = (w.luma().await, w.luma().await);
-    assert_eq!((a.width, a.height, a.luma.len()), (320, 240, 320 * 240));
-    assert!(
-        b.pts.since(a.pts) >= Duration::from_millis(150),
-        "{:?}",
-        b.pts.since(a.pts)
-    );
-}
-
-#[tokio::test]
-async fn a_repeated_file_has_no_seam() {
-    let dir = tempfile::tempdir().unwrap();
-    for name in ["clip.mp4", "clip.mkv"] {
-        let path = dir.path().join(name);
-        let spec = ClipSpec {
-            aac: true,
-            ..ClipSpec::default()
-        };
-        write_clip(&path, &spec).unwrap();
-        let source = SourceConfig::File { path, repeat: true };
-        let mut w = Watch::start(&source, true);
-        let (info, ..) = w.up().await;
-        assert!(info.has_audio && info.width == 640, "{info:?}");
-        let mut last = w.packet(Track::Video).await;
-        assert!(last.key);
-        // Two seconds at 15 fps a round: the seams lie within the first 75 frames.
-        for n in 1..75 {
-            let p = w.packet(Track::Video).await;
-            let gap = p.pts.since(last.pts);
-            assert!(
-                p.pts > last.pts && gap < Duration::from_millis(200),
-                "{name} {n}: {gap:?}"
-            );
-            assert!(p.key || n % 15 != 0, "{name}: frame {n} begins a GOP");
-            last = p;
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_file_ends_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("h265.mp4");
-    let spec = ClipSpec {
-        codec: Codec::H265,
-        seconds: 1,
-        ..ClipSpec::default()
-    };
-    write_clip(&path, &spec).unwrap();
-    let mut w = Watch::start(
-        &SourceConfig::File {
-            path: path.clone(),
-            repeat: false,
-        },
-        false,
-    );
-    assert_eq!(w.up().await.0.codec, VideoCodec::H265);
-    assert_eq!(w.down().await, DownReason::Ended);
-    assert_eq!(w.session.stats().packets.load(Relaxed), 15);
-    let absent = SourceConfig::File {
-        path: dir.path().join("absent.mp4"),
-        repeat: false,
-    };
-    assert_eq!(
-        Watch::start(&absent, false).down().await.code(),
-        "not_found"
-    );
-}
-
-#[tokio::test]
 async fn a_looped_camera_file_goes_on_for_its_client() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("clip.mp4");
@@ -512,20 +330,6 @@ async fn a_looped_camera_file_goes_on_for_its_client() {
 }
 
 #[tokio::test]
-async fn an_absent_device_is_unreachable() {
-    let source = SourceConfig::V4l2 {
-        device: "/dev/video-absent".into(),
-        width: None,
-        height: None,
-        fps: None,
-        format: None,
-        bitrate_kbps: 1000,
-    };
-    let reason = Watch::start(&source, false).down().await;
-    assert_eq!(reason.code(), "unreachable", "{reason}");
-}
-
-#[tokio::test]
 async fn a_camera_is_described_with_a_picture() {
     let cam = camera(Options {
         audio: Some(Audio::Pcma),
@@ -547,15 +351,4 @@ async fn a_camera_is_described_with_a_picture() {
     let source = rtsp(&cam.url(), RtspTransport::Tcp);
     let e = probe::describe(&source, DEADLINE, NOW).await.unwrap_err();
     assert_eq!(e.code(), "not_found");
-}
-
-#[test]
-fn an_encoder_that_does_not_work_is_never_chosen() {
-    sentrycam::media::gst::init().unwrap();
-    let best = encoder::best().expect("a software encoder is installed");
-    assert!(encoder::works(best));
-    assert!(
-        !encoder::works(encoder::Encoder::V4l2),
-        "there is no such hardware here"
-    );
 }

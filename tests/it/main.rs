@@ -4,3 +4,5 @@
 #![allow(clippy::unwrap_used)]
 
 mod capture;
+mod capture_local;
+mod watch;

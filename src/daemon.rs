@@ -36,7 +36,9 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
     logging::init();
     crate::media::init().context("GStreamer is not complete")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        // Tasks hand over and decide; what takes long runs on threads of its own. A second worker would be woken for
+        // every packet, to find nothing to do.
+        .worker_threads(1)
         .enable_all()
         .build()?;
     let (code, closer) = runtime.block_on(main(config, runtime.handle().clone()))?;

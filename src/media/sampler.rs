@@ -15,7 +15,7 @@ use std::time::Duration;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app::{AppSink, AppSinkCallbacks, AppSrc};
-use gstreamer_video::{VideoFormatInfo, VideoFrameExt, VideoFrameRef, VideoInfo};
+use gstreamer_video::{VideoFormatInfo, VideoFrameExt, VideoFrameRef, VideoInfo, VideoMeta};
 use tokio::sync::mpsc;
 
 use super::gst::{GstError, chain, make};
@@ -114,6 +114,7 @@ impl Sampler {
         sink.set_property("enable-last-sample", false);
         sink.set_property("async", false);
         sink.set_property("qos", false);
+        take_as_decoded(&sink);
         let pipeline = gst::Pipeline::new();
         chain(
             &pipeline,
@@ -234,6 +235,23 @@ impl Drop for Sampler {
             teardown::stop_within(&self.pipeline, Duration::ZERO);
         }
     }
+}
+
+/// Tells the decoder that rows may lie as it likes: where its own rows are wider than the picture, it would copy every
+/// picture into a tight one otherwise, most of which are never looked at.
+fn take_as_decoded(sink: &AppSink) {
+    let Some(pad) = sink.static_pad("sink") else {
+        return;
+    };
+    pad.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| {
+        match info.query_mut().map(gst::QueryRef::view_mut) {
+            Some(gst::QueryViewMut::Allocation(query)) => {
+                query.add_allocation_meta::<VideoMeta>(None);
+                gst::PadProbeReturn::Handled
+            }
+            _ => gst::PadProbeReturn::Ok,
+        }
+    });
 }
 
 /// Name of the software decoder for video caps.

@@ -1,0 +1,142 @@
+//! The video that the cameras serve: made once, kept in `target/bench/footage`.
+//!
+//! Pedestrians filmed by a surveillance camera (PETS 2009, in Debian's package `opencv-doc`), scaled to 1080p, with
+//! sensor noise: 10 s in which nothing moves, 12 s forwards, the same 12 s backwards, so that the end meets the
+//! beginning. GOP 2 s, no B-frames, 4 Mbit/s. Where the package cannot be had, FFmpeg's test picture stands in, and
+//! the figures say so.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+/// Seconds until the footage repeats.
+pub const LOOP_S: u32 = 34;
+/// Times that it repeats in the file: a measurement ends before the file begins anew, since players stumble there.
+const REPEATS: u32 = 4;
+/// Loops that can be measured after the warm-up.
+pub const MOST_LOOPS: u32 = REPEATS - 1;
+
+/// Files of one camera.
+#[derive(Debug, Clone)]
+pub struct Footage {
+    /// 1920x1080 at the asked rate.
+    pub main: PathBuf,
+    /// 640x360 at 15 frames a second.
+    pub sub: PathBuf,
+    /// What it shows.
+    pub origin: &'static str,
+}
+
+/// Makes what is missing.
+pub fn make(directory: &Path, fps: u32) -> Result<Footage> {
+    std::fs::create_dir_all(directory)?;
+    let (source, origin) = match pedestrians(directory) {
+        Ok(path) => (Some(path), "pedestrians (opencv-doc, PETS 2009)"),
+        Err(e) => {
+            eprintln!("no pedestrians: {e:#}; a test picture instead");
+            (None, "FFmpeg's test picture")
+        }
+    };
+    let kind = if source.is_some() { "people" } else { "test" };
+    let main = directory.join(format!("{kind}-1080p{fps}.mp4"));
+    let sub = directory.join(format!("{kind}-360p15.mp4"));
+    encode(source.as_deref(), &main, (1920, 1080, fps), 4000)?;
+    encode(source.as_deref(), &sub, (640, 360, 15), 600)?;
+    Ok(Footage { main, sub, origin })
+}
+
+fn pedestrians(directory: &Path) -> Result<PathBuf> {
+    let video = directory.join("vtest.avi");
+    if video.exists() {
+        return Ok(video);
+    }
+    let package = |d: &Path| -> Option<PathBuf> {
+        let mut entries = std::fs::read_dir(d).ok()?.flatten();
+        let is = |p: &Path| p.to_string_lossy().contains("opencv-doc_");
+        entries.find(|e| is(&e.path())).map(|e| e.path())
+    };
+    if package(directory).is_none() {
+        run(Command::new("apt-get")
+            .args(["download", "opencv-doc"])
+            .current_dir(directory))?;
+    }
+    let package = package(directory).context("apt-get downloaded nothing")?;
+    let unpacked = tempfile::tempdir_in(directory)?;
+    run(Command::new("dpkg-deb")
+        .arg("-x")
+        .arg(&package)
+        .arg(unpacked.path()))?;
+    let examples = unpacked
+        .path()
+        .join("usr/share/doc/opencv-doc/examples/data");
+    let packed = examples.join("vtest.avi.gz");
+    if packed.exists() {
+        run(Command::new("gunzip").arg(&packed))?;
+    }
+    std::fs::rename(examples.join("vtest.avi"), &video).context("no vtest.avi in the package")?;
+    // 95 MB that are not needed again.
+    std::fs::remove_file(&package)?;
+    Ok(video)
+}
+
+fn encode(
+    source: Option<&Path>,
+    to: &Path,
+    (width, height, fps): (u32, u32, u32),
+    kbps: u32,
+) -> Result<()> {
+    if to.exists() {
+        return Ok(());
+    }
+    eprintln!("making {}", to.display());
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-y", "-r", "15"]);
+    match source {
+        Some(path) => ffmpeg.arg("-i").arg(path),
+        None => ffmpeg.args(["-f", "lavfi", "-i", "testsrc2=size=768x576:rate=15"]),
+    };
+    let tall = width * 3 / 4;
+    let filter = format!(
+        "[0:v]trim=end_frame=180,setpts=N/15/TB,split=3[f][r0][q0];[r0]reverse[r];\
+         [q0]trim=end_frame=1,loop=loop=149:size=1:start=0,setpts=N/15/TB[q];\
+         [q][f][r]concat=n=3:v=1,scale={width}:{tall}:flags=bicubic,crop={width}:{height},fps={fps},\
+         noise=alls=4:allf=t"
+    );
+    let part = to.with_extension("part.mp4");
+    let (rate, gop) = (format!("{kbps}k"), (2 * fps).to_string());
+    ffmpeg
+        .args(["-filter_complex", &filter, "-c:v", "libx264"])
+        .args(["-preset", "veryfast", "-profile:v", "high", "-bf", "0"])
+        .args(["-g", &gop, "-keyint_min", &gop, "-sc_threshold", "0"])
+        .args(["-b:v", &rate, "-maxrate", &rate, "-bufsize", &rate])
+        .args(["-pix_fmt", "yuv420p", "-an"])
+        .arg(&part);
+    run(&mut ffmpeg)?;
+    let whole = to.with_extension("whole.mp4");
+    run(Command::new("ffmpeg")
+        .args([
+            "-v",
+            "error",
+            "-y",
+            "-stream_loop",
+            &(REPEATS - 1).to_string(),
+        ])
+        .arg("-i")
+        .arg(&part)
+        .args(["-c", "copy"])
+        .arg(&whole))?;
+    std::fs::remove_file(&part)?;
+    std::fs::rename(&whole, to)?;
+    Ok(())
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| name.clone())?;
+    ensure!(status.success(), "{name}: {status}");
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! The benchmarks that need the whole agent. Each prints a table and writes the same figures to
+//! `target/bench/<name>.json`; none fails because of a figure.
+//!
+//! | command | measures |
+//! |---|---|
+//! | `agent` | CPU, memory and threads beside `motion` and bare GStreamer passthrough |
+//! | `latency` | first moving frame → row in the cloud's PostgreSQL |
+//! | `drain` | 100,000 waiting records into the reference cloud |
+//!
+//! Build everything first: `cargo build --release --workspace`. Whatever is started ends with this process.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod cost;
+mod drain;
+mod footage;
+mod latency;
+mod process;
+mod programs;
+mod report;
+
+use clap::Parser;
+
+#[derive(Debug, Parser)]
+#[command(version, about)]
+enum Args {
+    /// CPU, memory and threads beside motion and bare passthrough
+    Agent(cost::Args),
+    /// First moving frame to the committed row in the cloud
+    Latency(latency::Args),
+    /// A full outbox into the reference cloud
+    Drain(drain::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Args::parse() {
+        Args::Agent(args) => cost::run(&args),
+        Args::Latency(args) => latency::run(&args),
+        Args::Drain(args) => drain::run(&args),
+    }
+}

@@ -105,19 +105,22 @@ pub fn agent(place: &Place, streams: &Streams, cameras: u32, mode: Mode) -> Resu
 /// `motion` at its defaults, with passthrough recording; `event_gap` is the agent's post-roll instead of a minute, which
 /// spares it recording.
 pub fn motion(place: &Place, streams: &Streams, cameras: u32, mode: Mode) -> Result<Command> {
-    let clips = place.path().join("clips");
-    std::fs::create_dir_all(&clips)?;
-    let mut main = format!(
-        "daemon off\nsetup_mode off\nlog_level 5\ntarget_dir {}\nwebcontrol_port 0\nstream_port 0\npicture_output off\n\
+    let mut main = String::from(
+        "daemon off\nsetup_mode off\nlog_level 5\nwebcontrol_port 0\nstream_port 0\npicture_output off\n\
          movie_output on\nmovie_passthrough on\nevent_gap 5\n",
-        clips.display()
     );
     for n in 1..=cameras {
         let (seen, size) = match mode {
             Mode::Sub => (&streams.sub, "width 640\nheight 360\n"),
             Mode::Main | Mode::Off => (&streams.main, "width 1920\nheight 1080\n"),
         };
-        let mut camera = format!("camera_id {n}\nnetcam_url {seen}\n{size}");
+        // Its names of files hold the second alone: two cameras in one directory would overwrite each other.
+        let clips = place.path().join(format!("clips{n}"));
+        std::fs::create_dir_all(&clips)?;
+        let mut camera = format!(
+            "camera_id {n}\ntarget_dir {}\nnetcam_url {seen}\n{size}",
+            clips.display()
+        );
         if mode == Mode::Sub {
             writeln!(camera, "netcam_high_url {}", streams.main)?;
         }

@@ -30,12 +30,21 @@ lint:
 crash: deps
 	ROUNDS=$(ROUNDS) $(CARGO) test --workspace --test it crash -- --nocapture --test-threads 1
 
+# Some 25 minutes, most of them recording; the figures also go to target/bench/*.json.
+bench: deps footage
+	cross/deps.sh motion
+	$(CARGO) build --release --workspace
+	target/release/sentrycam-bench agent --cameras 1,2,4
+	target/release/sentrycam-bench latency
+	target/release/sentrycam-bench drain
+	$(CARGO) bench --workspace --bench motion --bench outbox --bench signing
+
 footage: deps
-	tests/footage.sh target/footage
+	@tests/footage.sh target/footage
 
 deny:
 	cross/deny.sh
 
 # Asks apt only for what is not there yet.
 deps:
-	cross/deps.sh $(PACKAGES)
+	@cross/deps.sh $(PACKAGES)

@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
 use std::time::Duration;
 
 use gstreamer as gst;
-use gstreamer_app as gst_app;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -22,7 +21,7 @@ use super::caps::{same_video, stream_info};
 use super::stamps::Stamper;
 use super::{CaptureEvent, OwnedGray, Packet, Track, TrackCaps};
 use crate::model::DownReason;
-use crate::time::{Anchor, Pts};
+use crate::time::Anchor;
 
 /// How long the first packets are held back until the caps of a promised audio track are known.
 const AUDIO_GRACE: Duration = Duration::from_secs(1);
@@ -59,21 +58,22 @@ pub(super) struct Flow {
     wake: std_mpsc::Sender<Wake>,
     anchor: Anchor,
     /// Files have decode times of their own, RTP has not.
-    trust_dts: bool,
+    pub(super) trust_dts: bool,
     pub(super) stats: Arc<Stats>,
     pub(super) offers: Arc<Mutex<Vec<String>>>,
     state: Mutex<State>,
 }
 
+/// What the streaming threads share under the lock.
 #[derive(Default)]
-struct State {
-    closed: bool,
+pub(super) struct State {
+    pub(super) closed: bool,
     expects_audio: bool,
-    only_segments: bool,
+    pub(super) only_segments: bool,
     phase: Phase,
     held: Vec<Packet>,
-    video: Stamper,
-    audio: Stamper,
+    pub(super) video: Stamper,
+    pub(super) audio: Stamper,
     video_caps: Option<gst::Caps>,
     audio_caps: Option<gst::Caps>,
     announced: Option<Announced>,
@@ -174,116 +174,13 @@ impl Flow {
         }
     }
 
-    /// An appsink for `track` that feeds this flow. `paced` plays in real time (files).
-    pub(super) fn sink(self: &Arc<Flow>, track: Track, paced: bool) -> gst_app::AppSink {
-        let (flow, eos) = (Arc::clone(self), Arc::clone(self));
-        let sink = gst_app::AppSink::builder()
-            .sync(paced)
-            .async_(false)
-            .build();
-        sink.set_enable_last_sample(false);
-        sink.set_max_lateness(-1);
-        sink.set_qos(false);
-        sink.set_callbacks(
-            gst_app::AppSinkCallbacks::builder()
-                .new_sample(move |sink| {
-                    let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-                    flow.sample(track, sample)
-                })
-                .eos(move |_| {
-                    if track == Track::Video {
-                        eos.wake(Wake::Down(DownReason::Ended));
-                    }
-                })
-                .build(),
-        );
-        sink
-    }
-
-    fn sample(
-        &self,
-        track: Track,
-        sample: gst::Sample,
-    ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let (Some(caps), Some(buffer)) = (sample.caps_owned(), sample.buffer_owned()) else {
-            return Ok(gst::FlowSuccess::Ok);
-        };
-        let segment = sample
-            .segment()
-            .and_then(|s| s.downcast_ref::<gst::ClockTime>())
-            .cloned();
-        drop(sample);
-        let in_segment = segment
-            .as_ref()
-            .is_some_and(|s| s.flags().contains(gst::SegmentFlags::SEGMENT));
-        if self.lock().only_segments && !in_segment {
-            return Ok(gst::FlowSuccess::Ok);
-        }
-        self.stats.packets.fetch_add(1, Relaxed);
-        self.stats.bytes.fetch_add(buffer.size() as u64, Relaxed);
-        let mut s = self.lock();
-        if s.closed {
-            return Err(gst::FlowError::Eos);
-        }
-        let done = match self.packet(&mut s, track, buffer, segment) {
-            Some(packet) => self.hand_over(&mut s, packet, caps),
-            None => {
-                self.count_drop(1);
-                Ok(())
-            }
-        };
-        if done.is_err() {
-            s.closed = true;
-            self.wake(Wake::Stop);
-            return Err(gst::FlowError::Eos);
-        }
-        Ok(gst::FlowSuccess::Ok)
-    }
-
-    /// Stamps a buffer with running time; `None` drops it.
-    fn packet(
+    /// `Err` where the receiver is gone.
+    pub(super) fn hand_over(
         &self,
         s: &mut State,
-        track: Track,
-        mut buffer: gst::Buffer,
-        segment: Option<gst::FormattedSegment<gst::ClockTime>>,
-    ) -> Option<Packet> {
-        if buffer.flags().contains(gst::BufferFlags::CORRUPTED) {
-            return None;
-        }
-        let running = |t: Option<gst::ClockTime>| match &segment {
-            Some(seg) => seg
-                .to_running_time_full(t?)
-                .and_then(|r| r.positive())
-                .map(|r| Pts(r.nseconds())),
-            None => t.map(|t| Pts(t.nseconds())),
-        };
-        let (pts, dts) = (running(buffer.pts()), running(buffer.dts()));
-        let (stamper, dts) = match track {
-            Track::Video => (
-                &mut s.video,
-                dts.filter(|_| self.trust_dts || pts.is_none()),
-            ),
-            Track::Audio => (&mut s.audio, None),
-        };
-        let stamp = stamper.stamp(pts, dts)?;
-        if stamp.repaired {
-            self.stats.repaired.fetch_add(1, Relaxed);
-        }
-        let key = track == Track::Audio || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
-        let meta = buffer.make_mut();
-        meta.set_pts(gst::ClockTime::from_nseconds(stamp.pts.0));
-        meta.set_dts(gst::ClockTime::from_nseconds(stamp.dts.0));
-        Some(Packet {
-            track,
-            pts: stamp.pts,
-            key,
-            buffer,
-        })
-    }
-
-    /// `Err` where the receiver is gone.
-    fn hand_over(&self, s: &mut State, packet: Packet, caps: gst::Caps) -> Result<(), Gone> {
+        packet: Packet,
+        caps: gst::Caps,
+    ) -> Result<(), Gone> {
         if packet.track == Track::Audio {
             s.audio_caps = Some(caps);
             return match s.phase {
@@ -451,15 +348,15 @@ impl Flow {
         self.count_drop(lost);
     }
 
-    fn count_drop(&self, n: u64) {
+    pub(super) fn count_drop(&self, n: u64) {
         self.stats.dropped.fetch_add(n, Relaxed);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The receiver was dropped.
 #[derive(Debug)]
-struct Gone;
+pub(super) struct Gone;

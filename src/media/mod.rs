@@ -16,6 +16,7 @@ pub mod picture;
 mod plane;
 pub mod probe;
 pub mod sampler;
+mod sink;
 mod source_file;
 mod source_rtsp;
 mod source_test;
@@ -24,6 +25,7 @@ pub mod stamps;
 pub mod teardown;
 mod tls;
 pub mod v4l2;
+pub mod v4l2_mode;
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@
 //! ```
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -123,6 +123,7 @@ fn link_pads(b: &Build<'_>, demux: &gst::Element, branches: Vec<(&'static str, g
             .and_then(|(_, p)| p.upgrade())
             .filter(|p| !p.is_linked());
         let Some(sink) = sink else { return };
+        mend_seams(pad);
         match pad.link(&sink) {
             Ok(_) if media == "audio" => flow.expect_audio(),
             Ok(_) => {}
@@ -138,6 +139,56 @@ fn link_pads(b: &Build<'_>, demux: &gst::Element, branches: Vec<(&'static str, g
             Wake::Ready
         });
     });
+}
+
+/// Makes every round of a repeated file begin where the one before ended. Demuxers count a round up to its last frame's
+/// *start*, so that two frames would share a time at each seam.
+fn mend_seams(pad: &gst::Pad) {
+    let rounds = Mutex::new(Rounds::default());
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if let Some(gst::PadProbeData::Event(event)) = &mut info.data
+            && let gst::EventView::Segment(e) = event.view()
+            && let Some(segment) = e.segment().downcast_ref::<gst::ClockTime>()
+        {
+            let mut rounds = rounds.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(base) = rounds.base(e.seqnum(), segment) {
+                let mut mended = segment.clone();
+                mended.set_base(base);
+                *event = gst::event::Segment::builder(&mended)
+                    .seqnum(e.seqnum())
+                    .build();
+            }
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// The rounds of one track; each seek has a sequence number of its own.
+#[derive(Default)]
+struct Rounds {
+    seqnum: Option<gst::Seqnum>,
+    count: u64,
+    first_base: gst::ClockTime,
+}
+
+impl Rounds {
+    fn base(
+        &mut self,
+        seqnum: gst::Seqnum,
+        segment: &gst::FormattedSegment<gst::ClockTime>,
+    ) -> Option<gst::ClockTime> {
+        if !segment.flags().contains(gst::SegmentFlags::SEGMENT) {
+            return None;
+        }
+        let (base, length) = (segment.base()?, segment.stop().or(segment.duration())?);
+        if self.seqnum != Some(seqnum) {
+            self.count += u64::from(self.seqnum.is_some());
+            self.seqnum = Some(seqnum);
+            self.first_base = base;
+        }
+        // An edit list may cut a round into several segments.
+        Some(length * self.count + base.saturating_sub(self.first_base))
+    }
 }
 
 fn short_name(caps: &str, aac: bool) -> &str {

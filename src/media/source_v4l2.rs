@@ -6,7 +6,7 @@
 //!                                                            └ luma for detection, by a probe
 //! ```
 //!
-//! The mode is chosen by [`super::v4l2::choose`] each time, so that a camera that comes back as another one works.
+//! The mode is chosen by [`super::v4l2_mode::choose`] each time, so that a camera that comes back as another one works.
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -14,7 +14,8 @@ use gstreamer::prelude::*;
 use super::capture::Build;
 use super::gst::{chain, h26x_caps, make};
 use super::source_test::{encode, raw_caps};
-use super::v4l2::{Choice, Wish, choose, modes};
+use super::v4l2::modes;
+use super::v4l2_mode::{Choice, Wish, choose};
 use super::{Track, encoder};
 use crate::config::{SourceConfig, V4l2Format};
 use crate::model::DownReason;

@@ -1,111 +1,19 @@
-//! Capture against cameras that behave and cameras that do not.
+//! Capture against RTSP cameras that behave and cameras that do not.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use sentrycam::config::{RtspTransport, SourceConfig};
-use sentrycam::media::{
-    CaptureEvent, CaptureSession, LumaWish, OwnedGray, Packet, StreamKind, Track, TrackCaps,
-};
-use sentrycam::model::{DownReason, Secret, StreamInfo, VideoCodec};
-use sentrycam::time::{Anchor, Mono};
+use sentrycam::media::{CaptureEvent, Packet, Track, probe};
+use sentrycam::model::{DownReason, StreamInfo, VideoCodec};
 use sentrycam_testcam::{
-    Audio, Auth, BadCamera, Codec, Misbehaviour, Options, Picture, Proxy, Source, TestCamera,
-    self_signed,
+    Audio, Auth, BadCamera, ClipSpec, Codec, Misbehaviour, Options, Picture, Proxy, Source, issued,
+    self_signed, write_clip,
 };
-use tokio::sync::mpsc;
 
-pub const DEADLINE: Duration = Duration::from_secs(30);
-pub const NOW: Mono = Mono(1_000_000_000_000);
+use crate::watch::{DEADLINE, NOW, Watch, camera, rtsp, rtsp_as};
 
-/// A session and its receiving end.
-pub struct Watch {
-    pub session: CaptureSession,
-    pub rx: mpsc::Receiver<CaptureEvent>,
-}
-
-impl Watch {
-    pub fn start(source: &SourceConfig, audio: bool) -> Watch {
-        Watch::with(source, audio, None, 1024)
-    }
-
-    pub fn with(source: &SourceConfig, audio: bool, luma: Option<LumaWish>, room: usize) -> Watch {
-        let (tx, rx) = mpsc::channel(room);
-        let session =
-            CaptureSession::start(StreamKind::Main, source, luma, audio, NOW, tx).unwrap();
-        Watch { session, rx }
-    }
-
-    pub async fn next(&mut self) -> CaptureEvent {
-        tokio::time::timeout(DEADLINE, self.rx.recv())
-            .await
-            .expect("an event in time")
-            .expect("the session goes on")
-    }
-
-    pub async fn up(&mut self) -> (StreamInfo, TrackCaps, Anchor) {
-        match self.next().await {
-            CaptureEvent::Up { info, caps, anchor } => (info, caps, anchor),
-            other => panic!("expected up, found {other:?}"),
-        }
-    }
-
-    /// The next packet of a track.
-    pub async fn packet(&mut self, track: Track) -> Packet {
-        loop {
-            match self.next().await {
-                CaptureEvent::Packet(p) if p.track == track => return p,
-                CaptureEvent::Down(r) => panic!("down: {r}"),
-                _ => {}
-            }
-        }
-    }
-
-    pub async fn luma(&mut self) -> OwnedGray {
-        loop {
-            if let CaptureEvent::Luma(g) = self.next().await {
-                return g;
-            }
-        }
-    }
-
-    /// The reason of the end, which must be the last event.
-    pub async fn down(&mut self) -> DownReason {
-        loop {
-            if let CaptureEvent::Down(reason) = self.next().await {
-                let after = tokio::time::timeout(DEADLINE, self.rx.recv()).await;
-                assert!(matches!(after, Ok(None)), "{after:?} after down");
-                return reason;
-            }
-        }
-    }
-}
-
-pub fn rtsp(url: &str, transport: RtspTransport) -> SourceConfig {
-    SourceConfig::Rtsp {
-        url: url.parse().unwrap(),
-        user: None,
-        password: None,
-        transport,
-        ca_file: None,
-        verify_tls: true,
-    }
-}
-
-fn rtsp_as(url: &str, user_is: &str, pass: &str) -> SourceConfig {
-    let mut source = rtsp(url, RtspTransport::Tcp);
-    if let SourceConfig::Rtsp { user, password, .. } = &mut source {
-        *user = Some(user_is.into());
-        *password = Some(Secret::new(pass));
-    }
-    source
-}
-
-pub fn camera(options: Options) -> TestCamera {
-    TestCamera::start(options).unwrap()
-}
-
-pub fn pattern(codec: Codec) -> Source {
+fn pattern(codec: Codec) -> Source {
     Source::Pattern(Picture::default(), codec)
 }
 
@@ -168,7 +76,11 @@ async fn b_frames_keep_their_order() {
     let (_, packets) = delivers(&rtsp(&cam.url(), RtspTransport::Tcp)).await;
     assert!(
         packets.windows(2).any(|p| p[1].pts < p[0].pts),
-        "no b-frame came"
+        "no b-frame came: {:?}",
+        packets
+            .iter()
+            .map(|p| p.pts.0 / 1_000_000)
+            .collect::<Vec<_>>()
     );
 }
 
@@ -226,6 +138,29 @@ async fn rtsps_needs_a_certificate_that_is_trusted() {
         .down()
         .await;
     assert_eq!(refused.code(), "unreachable", "{refused}");
+}
+
+#[tokio::test]
+async fn an_authority_is_believed_for_its_names_only() {
+    for (name, code) in [
+        ("127.0.0.1", None),
+        ("elsewhere.example", Some("unreachable")),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let (ca, cert, key) = issued(dir.path(), name).unwrap();
+        let cam = camera(Options {
+            tls: Some((cert, key)),
+            ..Options::default()
+        });
+        let mut source = rtsp(&cam.url(), RtspTransport::Tcp);
+        if let SourceConfig::Rtsp { ca_file, .. } = &mut source {
+            *ca_file = Some(ca);
+        }
+        match code {
+            None => drop(delivers(&source).await),
+            Some(code) => assert_eq!(Watch::start(&source, false).down().await.code(), code),
+        }
+    }
 }
 
 #[tokio::test]
@@ -370,29 +305,50 @@ async fn a_new_size_is_announced_before_its_key_frame() {
 }
 
 #[tokio::test]
-async fn a_full_channel_drops_to_the_next_key_frame() {
-    let source = SourceConfig::Test {
-        width: 320,
-        height: 240,
-        fps: 30,
-        bitrate_kbps: 300,
-    };
-    let mut w = Watch::with(&source, false, None, 16);
-    let stats = w.session.stats();
-    let full = tokio::time::timeout(DEADLINE, async {
-        while stats.dropped.load(Relaxed) < 5 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+async fn a_looped_camera_file_goes_on_for_its_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("clip.mp4");
+    write_clip(&path, &ClipSpec::default()).unwrap();
+    let cam = camera(Options {
+        source: Source::File { path, repeat: true },
+        ..Options::default()
     });
-    full.await.unwrap();
+    let mut w = Watch::start(&rtsp(&cam.url(), RtspTransport::Tcp), false);
     w.up().await;
     let mut last = w.packet(Track::Video).await;
-    loop {
+    for n in 1..75 {
         let p = w.packet(Track::Video).await;
-        if p.pts.since(last.pts) > Duration::from_millis(60) {
-            assert!(p.key, "after a gap comes a key frame");
-            break;
-        }
+        let gap = p.pts.since(last.pts);
+        assert!(
+            p.pts > last.pts && gap < Duration::from_millis(300),
+            "{n}: {gap:?} {:?} {:?}",
+            last.pts,
+            p.pts
+        );
         last = p;
     }
+}
+
+#[tokio::test]
+async fn a_camera_is_described_with_a_picture() {
+    let cam = camera(Options {
+        audio: Some(Audio::Pcma),
+        ..Options::default()
+    });
+    let source = rtsp(&cam.url(), RtspTransport::Tcp);
+    let d = probe::describe(&source, DEADLINE, NOW).await.unwrap();
+    assert_eq!(
+        (d.codec, d.width, d.height, d.gop),
+        (VideoCodec::H264, 640, 360, Some(15))
+    );
+    assert!(
+        d.bitrate_bps.unwrap() > 10_000 && d.profile.is_some() && !d.aac,
+        "{d:?}"
+    );
+    assert!(d.offers.contains(&"audio PCMA".to_owned()));
+    assert!(d.jpeg.unwrap().starts_with(&[0xff, 0xd8]));
+    let cam = BadCamera::start(Misbehaviour::NotFound).unwrap();
+    let source = rtsp(&cam.url(), RtspTransport::Tcp);
+    let e = probe::describe(&source, DEADLINE, NOW).await.unwrap_err();
+    assert_eq!(e.code(), "not_found");
 }

@@ -196,6 +196,11 @@ impl Site {
         };
         let query = async |sql: &str| self.cloud.query(sql).await.unwrap();
         let cloud_events = in_cloud(query("select event_uid as id, status from events").await);
+        let unlinked = "select e.event_uid as id from events e where e.recording_id is null and exists
+            (select 1 from recordings r where r.event_uid = e.event_uid and r.status = 'awaiting_upload')";
+        for row in query(unlinked).await {
+            verdict.lost(format!("the clip of event {}", row["id"]));
+        }
         let cloud_clips =
             in_cloud(query("select recording_uid as id, status, sha256 from recordings").await);
         let cloud_records = in_cloud(query("select id, type from edge_records").await);

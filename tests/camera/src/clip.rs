@@ -81,3 +81,52 @@ pub fn write_clip(path: &Path, spec: &ClipSpec) -> Result<()> {
         _ => bail!("writing the clip takes too long"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{read_counter, read_counter_scaled};
+
+    fn decode(path: &Path, size: &str) -> Vec<gst::Sample> {
+        let description = format!(
+            "filesrc location={} ! qtdemux ! decodebin ! videoconvert ! videoscale ! video/x-raw,format=GRAY8,{size} ! appsink name=out sync=false",
+            path.display()
+        );
+        let pipeline = gst::parse::launch(&description).unwrap();
+        let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
+        let sink = pipeline.by_name("out").unwrap();
+        let sink = sink.downcast::<gstreamer_app::AppSink>().unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let samples = std::iter::from_fn(|| sink.pull_sample().ok()).collect();
+        pipeline.set_state(gst::State::Null).unwrap();
+        samples
+    }
+
+    #[test]
+    fn the_counter_survives_encoder_decoder_and_scaling() {
+        let dir = std::env::temp_dir().join(format!("testcam-clip-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        for codec in [Codec::H264, Codec::H265] {
+            let path = dir.join("clip.mp4");
+            let spec = ClipSpec {
+                codec,
+                ..ClipSpec::default()
+            };
+            write_clip(&path, &spec).unwrap();
+            for (size, width) in [("width=640,height=360", 640), ("width=320,height=180", 320)] {
+                let samples = decode(&path, size);
+                assert_eq!(samples.len(), 30, "{codec:?}");
+                for (n, sample) in samples.iter().enumerate() {
+                    let map = sample.buffer().unwrap().map_readable().unwrap();
+                    let seen = if width == 640 {
+                        read_counter(&map, width, width)
+                    } else {
+                        read_counter_scaled(&map, width, width, 640)
+                    };
+                    assert_eq!(seen, Some(n as u32), "{codec:?} at {size}");
+                }
+            }
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -19,4 +19,4 @@ pub use clip::{ClipSpec, write_clip};
 pub use pattern::{Scene, draw_counter, paint, read_counter, read_counter_scaled};
 pub use proxy::Proxy;
 pub use server::{Audio, Auth, Codec, Options, Picture, Source, TestCamera};
-pub use tls::self_signed;
+pub use tls::{issued, self_signed};

@@ -4,7 +4,7 @@
 //! the running time of the player as pts. Looping is done with segment seeks.
 
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -104,6 +104,8 @@ impl Player {
         if let Some(audio) = audio {
             feed(&pipeline, "audio", audio)?;
         }
+        let demux = pipeline.by_name("d").context("d")?;
+        demux.connect_pad_added(|_, pad| mend_seams(pad));
         let (bus, weak) = (pipeline.bus().context("no bus")?, pipeline.downgrade());
         pipeline.set_state(gst::State::Paused)?;
         thread::spawn(move || drive(&bus, &weak, repeat));
@@ -127,7 +129,6 @@ fn feed(pipeline: &gst::Pipeline, name: &str, to: &gst_app::AppSrc) -> Result<()
         .and_then(|e| e.downcast::<gst_app::AppSink>().ok())
         .context("no appsink")?;
     let weak = to.downgrade();
-    let mut seams = Seams::default();
     let ended = to.downgrade();
     sink.set_callbacks(
         gst_app::AppSinkCallbacks::builder()
@@ -152,10 +153,9 @@ fn feed(pipeline: &gst::Pipeline, name: &str, to: &gst_app::AppSrc) -> Result<()
                 if let Some(caps) = sample.caps() {
                     to.set_caps(Some(&caps.to_owned()));
                 }
-                let shift = seams.shift(dts.or(pts), buffer.duration());
                 let meta = buffer.make_mut();
-                meta.set_pts(pts.map(|t| t + shift));
-                meta.set_dts(dts.map(|t| t + shift));
+                meta.set_pts(pts);
+                meta.set_dts(dts);
                 to.push_buffer(buffer)
             })
             .build(),
@@ -163,29 +163,53 @@ fn feed(pipeline: &gst::Pipeline, name: &str, to: &gst_app::AppSrc) -> Result<()
     Ok(())
 }
 
-/// Demuxers count a round up to its last frame's start, so that two frames would share a time at each seam; here every
-/// round begins where the one before ended.
-#[derive(Default)]
-struct Seams {
-    last: Option<(gst::ClockTime, gst::ClockTime)>,
-    shift: gst::ClockTime,
+/// Makes every round of a repeated file begin where the one before ended. Demuxers count a round up to its last frame's
+/// *start*, so that two frames would share a time at each seam.
+fn mend_seams(pad: &gst::Pad) {
+    let rounds = Mutex::new(Rounds::default());
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if let Some(gst::PadProbeData::Event(event)) = &mut info.data
+            && let gst::EventView::Segment(e) = event.view()
+            && let Some(segment) = e.segment().downcast_ref::<gst::ClockTime>()
+        {
+            let mut rounds = rounds.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(base) = rounds.base(e.seqnum(), segment) {
+                let mut mended = segment.clone();
+                mended.set_base(base);
+                *event = gst::event::Segment::builder(&mended)
+                    .seqnum(e.seqnum())
+                    .build();
+            }
+        }
+        gst::PadProbeReturn::Ok
+    });
 }
 
-impl Seams {
-    /// What to add to the frame whose decode time is `at`.
-    fn shift(
+/// The rounds of one track; each seek has a sequence number of its own.
+#[derive(Default)]
+struct Rounds {
+    seqnum: Option<gst::Seqnum>,
+    count: u64,
+    first_base: gst::ClockTime,
+}
+
+impl Rounds {
+    fn base(
         &mut self,
-        at: Option<gst::ClockTime>,
-        duration: Option<gst::ClockTime>,
-    ) -> gst::ClockTime {
-        let Some(at) = at else { return self.shift };
-        if let Some((last, length)) = self.last
-            && at <= last
-        {
-            self.shift += last + length - at;
+        seqnum: gst::Seqnum,
+        segment: &gst::FormattedSegment<gst::ClockTime>,
+    ) -> Option<gst::ClockTime> {
+        if !segment.flags().contains(gst::SegmentFlags::SEGMENT) {
+            return None;
         }
-        self.last = Some((at, duration.unwrap_or(gst::ClockTime::from_mseconds(1))));
-        self.shift
+        let (base, length) = (segment.base()?, segment.stop().or(segment.duration())?);
+        if self.seqnum != Some(seqnum) {
+            self.count += u64::from(self.seqnum.is_some());
+            self.seqnum = Some(seqnum);
+            self.first_base = base;
+        }
+        // An edit list may cut a round into several segments.
+        Some(length * self.count + base.saturating_sub(self.first_base))
     }
 }
 
@@ -196,7 +220,13 @@ fn drive(bus: &gst::Bus, pipeline: &gst::glib::WeakRef<gst::Pipeline>, repeat: b
         let Some(pipeline) = pipeline.upgrade() else {
             return;
         };
-        let seek = |flags| pipeline.seek_simple(flags, gst::ClockTime::ZERO);
+        // To the demuxer itself: a seek through the sinks would arrive once for each track.
+        let seek = |flags| {
+            let (set, none) = (gst::SeekType::Set, gst::SeekType::None);
+            let zero = gst::ClockTime::ZERO;
+            let event = gst::event::Seek::new(1.0, flags, set, zero, none, gst::ClockTime::NONE);
+            pipeline.by_name("d").is_some_and(|d| d.send_event(event))
+        };
         match message.view() {
             gst::MessageView::AsyncDone(_) if !started => {
                 started = true;

@@ -303,14 +303,14 @@ pub(crate) fn encoder(codec: Codec, p: &Picture, config_interval: i32) -> String
     let kbps = (p.width * p.height * p.fps / 4000).clamp(200, 4000);
     match codec {
         Codec::H264 => {
-            // The payloader would rather have constrained baseline, which has no B-frames.
+            // The server would settle for baseline, which has no B-frames.
             let (tune, profile) = if p.b_frames == 0 {
-                ("tune=zerolatency", "")
+                ("tune=zerolatency", "constrained-baseline")
             } else {
-                ("b-adapt=false", "video/x-h264,profile=main ! ")
+                ("b-adapt=false", "main")
             };
             format!(
-                "x264enc {tune} speed-preset=ultrafast key-int-max={} bframes={} bitrate={kbps} option-string=scenecut=0 ! {profile}h264parse config-interval={config_interval}",
+                "x264enc {tune} speed-preset=ultrafast key-int-max={} bframes={} bitrate={kbps} option-string=scenecut=0 ! video/x-h264,profile={profile} ! h264parse config-interval={config_interval}",
                 p.gop, p.b_frames
             )
         }

@@ -1,17 +1,42 @@
-//! Sources besides a live RTSP camera: the test pattern, files once and looped, devices that are absent; probing and the
-//! encoders.
+//! Capture of files, the test pattern and devices, and the encoder behind them.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use sentrycam::config::{RtspTransport, SourceConfig};
-use sentrycam::media::{LumaWish, Track, encoder, probe};
+use sentrycam::config::SourceConfig;
+use sentrycam::media::{LumaWish, Track, encoder};
 use sentrycam::model::{DownReason, VideoCodec};
-use sentrycam_testcam::{
-    Audio, BadCamera, ClipSpec, Codec, Misbehaviour, Options, Source, write_clip,
-};
+use sentrycam_testcam::{ClipSpec, Codec, write_clip};
 
-use crate::capture::{DEADLINE, NOW, Watch, camera, rtsp};
+use crate::watch::{DEADLINE, Watch};
+
+#[tokio::test]
+async fn a_full_channel_drops_to_the_next_key_frame() {
+    let source = SourceConfig::Test {
+        width: 320,
+        height: 240,
+        fps: 30,
+        bitrate_kbps: 300,
+    };
+    let mut w = Watch::with(&source, false, None, 16);
+    let stats = w.session.stats();
+    let full = tokio::time::timeout(DEADLINE, async {
+        while stats.dropped.load(Relaxed) < 5 {
+            tokio::task::yield_now().await;
+        }
+    });
+    full.await.unwrap();
+    w.up().await;
+    let mut last = w.packet(Track::Video).await;
+    loop {
+        let p = w.packet(Track::Video).await;
+        if p.pts.since(last.pts) > Duration::from_millis(60) {
+            assert!(p.key, "after a gap comes a key frame");
+            break;
+        }
+        last = p;
+    }
+}
 
 #[tokio::test]
 async fn the_test_pattern_brings_luma_without_a_decoder() {
@@ -98,29 +123,6 @@ async fn a_file_ends_once() {
 }
 
 #[tokio::test]
-async fn a_looped_camera_file_goes_on_for_its_client() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("clip.mp4");
-    write_clip(&path, &ClipSpec::default()).unwrap();
-    let cam = camera(Options {
-        source: Source::File { path, repeat: true },
-        ..Options::default()
-    });
-    let mut w = Watch::start(&rtsp(&cam.url(), RtspTransport::Tcp), false);
-    w.up().await;
-    let mut last = w.packet(Track::Video).await;
-    for n in 1..75 {
-        let p = w.packet(Track::Video).await;
-        let gap = p.pts.since(last.pts);
-        assert!(
-            p.pts > last.pts && gap < Duration::from_millis(300),
-            "{n}: {gap:?}"
-        );
-        last = p;
-    }
-}
-
-#[tokio::test]
 async fn an_absent_device_is_unreachable() {
     let source = SourceConfig::V4l2 {
         device: "/dev/video-absent".into(),
@@ -134,32 +136,8 @@ async fn an_absent_device_is_unreachable() {
     assert_eq!(reason.code(), "unreachable", "{reason}");
 }
 
-#[tokio::test]
-async fn a_camera_is_described_with_a_picture() {
-    let cam = camera(Options {
-        audio: Some(Audio::Pcma),
-        ..Options::default()
-    });
-    let source = rtsp(&cam.url(), RtspTransport::Tcp);
-    let d = probe::describe(&source, DEADLINE, NOW).await.unwrap();
-    assert_eq!(
-        (d.codec, d.width, d.height, d.gop),
-        (VideoCodec::H264, 640, 360, Some(15))
-    );
-    assert!(
-        d.bitrate_bps.unwrap() > 10_000 && d.profile.is_some() && !d.aac,
-        "{d:?}"
-    );
-    assert!(d.offers.contains(&"audio PCMA".to_owned()));
-    assert!(d.jpeg.unwrap().starts_with(&[0xff, 0xd8]));
-    let cam = BadCamera::start(Misbehaviour::NotFound).unwrap();
-    let source = rtsp(&cam.url(), RtspTransport::Tcp);
-    let e = probe::describe(&source, DEADLINE, NOW).await.unwrap_err();
-    assert_eq!(e.code(), "not_found");
-}
-
 #[test]
-fn an_encoder_that_does_not_work_is_never_chosen() {
+fn encoders_are_proven_and_the_next_takes_over() {
     sentrycam::media::gst::init().unwrap();
     let best = encoder::best().expect("a software encoder is installed");
     assert!(encoder::works(best));
@@ -167,4 +145,8 @@ fn an_encoder_that_does_not_work_is_never_chosen() {
         !encoder::works(encoder::Encoder::V4l2),
         "there is no such hardware here"
     );
+    encoder::disqualify(best);
+    let next = encoder::best().expect("a second software encoder is installed");
+    assert_ne!(next, best);
+    assert_eq!(encoder::live(), Some(next));
 }

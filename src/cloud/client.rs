@@ -10,10 +10,11 @@ use reqwest::header::HeaderMap;
 use url::Url;
 use uuid::Uuid;
 
-use super::credentials::Credentials;
+use super::keys::Keys;
 use crate::model::limits::MAX_ANSWER_BYTES;
 use crate::time::Wall;
 use crate::wire::answer::{parse_http_date, problem_code, retry_after};
+use crate::wire::keys::KeySlot;
 use crate::wire::signature::{self, Body, Request, Response, verify_response};
 
 /// From the first byte sent to the last received.
@@ -26,8 +27,7 @@ const GZIP_FROM_BYTES: usize = 1024;
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
-    credentials: Credentials,
-    authority: String,
+    keys: Keys,
     timeout: Duration,
 }
 
@@ -60,6 +60,16 @@ pub trait Transport: Send + Sync {
         created: Wall,
         nonce: [u8; 16],
     ) -> impl Future<Output = Result<Reply, ClientError>> + Send;
+
+    /// Whether there is a key besides the current one.
+    fn has_next_key(&self) -> bool {
+        false
+    }
+
+    /// Makes the next key the current one, here and on disk.
+    fn promote_next_key(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 }
 
 /// An answer, whole.
@@ -94,6 +104,8 @@ pub struct Call<'a> {
     pub idempotency_key: Option<Uuid>,
     /// Compress the body.
     pub gzip: bool,
+    /// Who signs.
+    pub key: KeySlot,
 }
 
 impl Client {
@@ -102,7 +114,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Setup`].
     pub fn new(
-        credentials: Credentials,
+        keys: impl Into<Keys>,
         tls: rustls::ClientConfig,
         timeout: Duration,
     ) -> Result<Client, ClientError> {
@@ -123,18 +135,11 @@ impl Client {
             ))
             .build()
             .map_err(|e| ClientError::Setup(chain(&e)))?;
-        let authority = authority(&credentials.api_base);
         Ok(Client {
             http,
-            credentials,
-            authority,
+            keys: keys.into(),
             timeout,
         })
-    }
-
-    /// Where the cloud is, for people.
-    pub fn api_base(&self) -> &Url {
-        &self.credentials.api_base
     }
 
     fn no_answer(&self, e: &reqwest::Error) -> ClientError {
@@ -148,7 +153,15 @@ impl Client {
 
 impl Transport for Client {
     fn edge_id(&self) -> &str {
-        &self.credentials.edge_id
+        &self.keys.of(KeySlot::Current).edge_id
+    }
+
+    fn has_next_key(&self) -> bool {
+        self.keys.has_next()
+    }
+
+    async fn promote_next_key(&mut self) {
+        self.keys.promote().await;
     }
 
     async fn send(
@@ -162,9 +175,11 @@ impl Transport for Client {
         } else {
             Method::GET
         };
-        let base_path = self.credentials.api_base.path().trim_end_matches('/');
+        let credentials = self.keys.of(call.key);
+        let authority = authority(&credentials.api_base);
+        let base_path = credentials.api_base.path().trim_end_matches('/');
         let path = format!("{base_path}{}", call.path);
-        let mut url = self.credentials.api_base.clone();
+        let mut url = credentials.api_base.clone();
         url.set_path(&path);
         let compressed = match call.body {
             Some(body) if call.gzip && body.len() >= GZIP_FROM_BYTES => Some(gzip(body)?),
@@ -174,7 +189,7 @@ impl Transport for Client {
         let key = call.idempotency_key.map(|k| format!("\"{k}\""));
         let request = Request {
             method: method.as_str(),
-            authority: &self.authority,
+            authority: &authority,
             path: &path,
             query: "",
             body: wire.map(|bytes| Body {
@@ -184,7 +199,7 @@ impl Transport for Client {
                 bytes,
             }),
         };
-        let signed = signature::sign_request(&self.credentials.key, &request, created, &nonce);
+        let signed = signature::sign_request(&credentials.key, &request, created, &nonce);
         let mut builder = self
             .http
             .request(method.clone(), url)
@@ -226,7 +241,7 @@ impl Transport for Client {
             body: &body,
         };
         let authentic = verify_response(
-            &self.credentials.key,
+            &credentials.key,
             method.as_str(),
             &path,
             &signed.signature,

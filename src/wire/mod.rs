@@ -5,5 +5,6 @@
 
 pub mod answer;
 pub mod envelope;
+pub mod keys;
 pub mod signature;
 pub mod skew;

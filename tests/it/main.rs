@@ -22,4 +22,5 @@ mod secrets;
 mod simulation;
 mod sync;
 mod sync_adversity;
+mod sync_keys;
 mod watch;

@@ -376,7 +376,7 @@ impl<T: Transport> Uploader<T> {
 
 fn describe(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::NoAnswer | Outcome::TimedOut => "no answer".into(),
+        Outcome::NoAnswer | Outcome::WrongDates | Outcome::TimedOut => "no answer".into(),
         Outcome::Answer { status, code, .. } if code.is_empty() => format!("status {status}"),
         Outcome::Answer { status, code, .. } => format!("status {status} {code}"),
     }

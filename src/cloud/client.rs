@@ -11,6 +11,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::keys::Keys;
+use super::tls::{TlsConfigs, is_about_dates};
 use crate::model::limits::MAX_ANSWER_BYTES;
 use crate::time::Wall;
 use crate::wire::answer::{parse_http_date, problem_code, retry_after};
@@ -27,6 +28,8 @@ const GZIP_FROM_BYTES: usize = 1024;
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
+    /// Trusts certificates of any date, keeps no connection.
+    any_date: reqwest::Client,
     keys: Keys,
     timeout: Duration,
 }
@@ -37,6 +40,9 @@ pub enum ClientError {
     /// The client cannot be built; nothing will change that.
     #[error("cannot set up HTTPS: {0}")]
     Setup(String),
+    /// The cloud's certificate is not valid at the time that we take it to be.
+    #[error("{0}")]
+    CertificateDates(String),
     /// Network, TLS, time-out, or an answer that is not HTTP; try again later.
     #[error("{0}")]
     NoAnswer(String),
@@ -106,6 +112,9 @@ pub struct Call<'a> {
     pub gzip: bool,
     /// Who signs.
     pub key: KeySlot,
+    /// Accept a certificate that is not valid at this time: only for a question whose answer counts only if it is
+    /// signed.
+    pub any_date: bool,
 }
 
 impl Client {
@@ -115,28 +124,12 @@ impl Client {
     /// [`ClientError::Setup`].
     pub fn new(
         keys: impl Into<Keys>,
-        tls: rustls::ClientConfig,
+        tls: TlsConfigs,
         timeout: Duration,
     ) -> Result<Client, ClientError> {
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .https_only(true)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(timeout)
-            .pool_max_idle_per_host(1)
-            .tcp_keepalive(Duration::from_secs(30))
-            .user_agent(format!(
-                "sentrycam/{} ({})",
-                env!("CARGO_PKG_VERSION"),
-                std::env::consts::ARCH
-            ))
-            .build()
-            .map_err(|e| ClientError::Setup(chain(&e)))?;
         Ok(Client {
-            http,
+            http: http(tls.usual, timeout, 1)?,
+            any_date: http(tls.any_date, timeout, 0)?,
             keys: keys.into(),
             timeout,
         })
@@ -145,6 +138,12 @@ impl Client {
     fn no_answer(&self, e: &reqwest::Error) -> ClientError {
         if e.is_timeout() && !e.is_connect() {
             ClientError::TimedOut(self.timeout)
+        } else if causes(e).any(|cause| {
+            cause
+                .downcast_ref::<rustls::Error>()
+                .is_some_and(is_about_dates)
+        }) {
+            ClientError::CertificateDates(chain(e))
         } else {
             ClientError::NoAnswer(chain(e))
         }
@@ -200,8 +199,12 @@ impl Transport for Client {
             }),
         };
         let signed = signature::sign_request(&credentials.key, &request, created, &nonce);
-        let mut builder = self
-            .http
+        let http = if call.any_date {
+            &self.any_date
+        } else {
+            &self.http
+        };
+        let mut builder = http
             .request(method.clone(), url)
             .header("signature-input", &signed.signature_input)
             .header("signature", &signed.signature);
@@ -284,16 +287,46 @@ fn gzip(body: &[u8]) -> Result<Vec<u8>, ClientError> {
         .map_err(|e| ClientError::Setup(e.to_string()))
 }
 
+/// One pool of connections; `idle` of them are kept.
+fn http(
+    tls: rustls::ClientConfig,
+    timeout: Duration,
+    idle: usize,
+) -> Result<reqwest::Client, ClientError> {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .https_only(true)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(timeout)
+        .pool_max_idle_per_host(idle)
+        .tcp_keepalive(Duration::from_secs(30))
+        .user_agent(format!(
+            "sentrycam/{} ({})",
+            env!("CARGO_PKG_VERSION"),
+            std::env::consts::ARCH
+        ))
+        .build()
+        .map_err(|e| ClientError::Setup(chain(&e)))
+}
+
+type Cause<'e> = &'e (dyn std::error::Error + 'static);
+
+/// An error and its causes. `io::Error` hides the one that it holds behind the one below that.
+fn causes(e: Cause<'_>) -> impl Iterator<Item = Cause<'_>> {
+    std::iter::successors(Some(e), |e| match e.downcast_ref::<std::io::Error>() {
+        Some(io) => io.get_ref().map(|held| held as Cause<'_>),
+        None => e.source(),
+    })
+}
+
 /// An error with its causes in one line; reqwest's own text repeats the URL, which is public.
-fn chain(e: &dyn std::error::Error) -> String {
-    let mut text = e.to_string();
-    let mut source = e.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
+fn chain(e: Cause<'_>) -> String {
+    let mut text: Vec<String> = causes(e).map(ToString::to_string).collect();
+    text.dedup();
+    text.join(": ")
 }
 
 #[cfg(test)]

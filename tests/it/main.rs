@@ -5,6 +5,7 @@
 
 mod agent;
 mod architecture;
+mod bootstrap;
 mod cameras;
 mod capture;
 mod capture_local;

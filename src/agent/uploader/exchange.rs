@@ -13,7 +13,10 @@ use crate::wire::skew::{DateSample, Learned};
 impl<T: Transport> Uploader<T> {
     /// Asks for the time before anything is signed for good: an answer's `Date` is enough, even that of a refusal.
     pub(super) async fn learn_time(&mut self) -> Result<Pass, DbError> {
-        let (outcome, date) = self.send(TIME_PATH, None, None).await;
+        let (mut outcome, mut date) = self.send(TIME_PATH, None, None).await;
+        if outcome == Outcome::WrongDates {
+            (outcome, date) = self.ask_over_any_date().await;
+        }
         self.learn_from(date).await?;
         if self.time.is_synced() {
             return Ok(Pass::More);
@@ -24,9 +27,24 @@ impl<T: Transport> Uploader<T> {
         self.failed("retrying", &describe(&outcome));
         let asked = match outcome {
             Outcome::Answer { retry_after, .. } => retry_after,
-            Outcome::NoAnswer | Outcome::TimedOut => None,
+            Outcome::NoAnswer | Outcome::WrongDates | Outcome::TimedOut => None,
         };
         Ok(self.back_off(self.time.mono(), asked))
+    }
+
+    /// Asks whoever has the cloud's certificate, valid at some time. The answer teaches only with a signature that
+    /// belongs to this request: one with the key of an expired certificate cannot make it.
+    async fn ask_over_any_date(&mut self) -> (Outcome, Option<DateSample>) {
+        tracing::info!("the cloud's certificate is not valid at our time, asking for the time");
+        let (outcome, date) = self.request(TIME_PATH, None, None, true).await;
+        let authentic = matches!(
+            outcome,
+            Outcome::Answer {
+                authentic: true,
+                ..
+            }
+        );
+        (outcome, date.filter(|_| authentic))
     }
 
     /// Sends one request, signed with the key in use; the cloud's signed word proves that key.
@@ -36,6 +54,16 @@ impl<T: Transport> Uploader<T> {
         body: Option<&[u8]>,
         key: Option<Uuid>,
     ) -> (Outcome, Option<DateSample>) {
+        self.request(path, body, key, false).await
+    }
+
+    async fn request(
+        &mut self,
+        path: &str,
+        body: Option<&[u8]>,
+        key: Option<Uuid>,
+        any_date: bool,
+    ) -> (Outcome, Option<DateSample>) {
         let sent = self.time.mono();
         let call = Call {
             path,
@@ -44,6 +72,7 @@ impl<T: Transport> Uploader<T> {
             idempotency_key: key,
             gzip: sent >= self.no_gzip_until,
             key: self.keys.slot(),
+            any_date,
         };
         match self
             .client
@@ -67,11 +96,10 @@ impl<T: Transport> Uploader<T> {
                 tracing::debug!(error = %e, "no answer from the cloud");
                 self.status
                     .send_modify(|s| s.last_error = Some(e.to_string()));
-                let timed_out = matches!(e, ClientError::TimedOut(_));
-                let outcome = if timed_out {
-                    Outcome::TimedOut
-                } else {
-                    Outcome::NoAnswer
+                let outcome = match e {
+                    ClientError::TimedOut(_) => Outcome::TimedOut,
+                    ClientError::CertificateDates(_) => Outcome::WrongDates,
+                    ClientError::Setup(_) | ClientError::NoAnswer(_) => Outcome::NoAnswer,
                 };
                 (outcome, None)
             }

@@ -16,7 +16,7 @@ use super::time::TimeKeeper;
 use crate::board::entropy::Entropy;
 use crate::cloud::client::{Client, Transport};
 use crate::db::batch::{self, Batch, Settled};
-use crate::db::{Db, DbError, Urgency};
+use crate::db::{Db, DbError, Urgency, dead_letter};
 use crate::outbox::batch::BatchSize;
 use crate::restart::Backoff;
 use crate::time::Mono;
@@ -197,7 +197,7 @@ impl<T: Transport> Uploader<T> {
                 .call(Urgency::Now, move |c, run| {
                     broken
                         .iter()
-                        .try_for_each(|seq| batch::bury(c, run, *seq, "damaged", "", now))
+                        .try_for_each(|seq| dead_letter::bury(c, run, *seq, "damaged", "", now))
                 })
                 .await?;
         }
@@ -320,7 +320,7 @@ impl<T: Transport> Uploader<T> {
         );
         self.db
             .call(Urgency::Now, move |c, run| {
-                batch::bury(
+                dead_letter::bury(
                     c,
                     run,
                     seq,

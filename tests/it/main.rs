@@ -13,6 +13,7 @@ mod clip;
 mod crash;
 mod device;
 mod dice;
+mod expiry;
 mod fixture;
 mod foreign;
 mod model;

@@ -203,10 +203,9 @@ async fn main(
     };
     tracing::info!("shutting down");
     watchdog::stopping();
-    goodbye(&journal, &ids, &time).await;
-    drop((journal, db));
+    drop(db);
     tokio::select! {
-        _ = supervisor.shut_down() => {}
+        _ = supervisor.shut_down(goodbye(journal, &ids, &time)) => {}
         _ = terminate.recv() => std::process::exit(130),
         _ = interrupt.recv() => std::process::exit(130),
     }
@@ -262,7 +261,8 @@ fn serve(
     supervisor.spawn(Phase::Intake, "watchdog", watchdog::feed(probe, stop));
 }
 
-async fn goodbye(journal: &Journal, ids: &IdSource, time: &TimeKeeper) {
+/// Its last words, behind whatever the cameras said at their end.
+async fn goodbye(journal: Journal, ids: &IdSource, time: &TimeKeeper) {
     let record = records::agent(RecordId((ids)()), "agent.stopping", time.mono(), json!({}));
     journal.write(Fact::Told, vec![record]).await;
 }

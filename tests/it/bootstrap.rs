@@ -13,6 +13,7 @@ use sentrycam::outbox::quota::Quotas;
 use sentrycam_cloud::cert::DevCert;
 use sentrycam_cloud::faults::{Rule, What};
 use sentrycam_cloud::testing::Cloud;
+use tempfile::TempDir;
 
 use crate::device::{Device, in_cloud};
 use crate::sync::all_arrived;
@@ -40,6 +41,11 @@ async fn device(cloud: &Cloud, ca: &Path, step_s: i64) -> Device<Client> {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("edge.json");
     cloud.write_credentials("box", &file).await.unwrap();
+    with_keys(home, ca, step_s)
+}
+
+fn with_keys(home: TempDir, ca: &Path, step_s: i64) -> Device<Client> {
+    let file = home.path().join("edge.json");
     let keeper: Arc<OnceLock<TimeKeeper>> = Arc::default();
     let source = Arc::clone(&keeper);
     let time = Arc::new(move || source.get().expect("it is started").wall());
@@ -111,6 +117,25 @@ async fn nothing_else_teaches_the_time() {
             assert_eq!(requests(cloud), wanted, "{name} {step_s}");
         }
     }
+}
+
+/// A refusal of the key is no signed word either; the next key's answer is.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_key_can_ask_too() {
+    let cloud = cloud(certificate("localhost", -1, 30)).await;
+    let home = tempfile::tempdir().unwrap();
+    let next = home.path().join("next.json");
+    let right = cloud.write_credentials("box", &next).await.unwrap();
+    let text = std::fs::read_to_string(&next).unwrap();
+    let retired = text.replace(&right.edge_key, "ek_retired");
+    std::fs::write(home.path().join("edge.json"), retired).unwrap();
+    let mut device = with_keys(home, &cloud.ca_path(), STEPS_S[0]);
+    let ids = device.notes(3).await;
+    assert_eq!(device.pass().await, Pass::More);
+    assert!(!device.time().is_synced(), "the refusal taught the time");
+    assert_eq!(device.drain(3).await, 3);
+    all_arrived(&cloud, &device, &ids, &[]).await;
+    assert!(!device.db_path().with_file_name("next.json").exists());
 }
 
 /// The certificate has really expired: the time may be asked, records are not sent.

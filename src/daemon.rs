@@ -20,13 +20,14 @@ use crate::agent::{records, startup, status};
 use crate::board::clock::Clock;
 use crate::board::entropy::Entropy;
 use crate::cloud::client::TOTAL_TIMEOUT;
-use crate::cloud::{Client, Credentials, tls};
+use crate::cloud::{Client, Keys, tls};
 use crate::config::{CloudConfig, Config};
 use crate::db::{self, Db, IdSource, Urgency};
 use crate::model::RecordId;
 use crate::outbox::quota::Quotas;
 use crate::spool::Spool;
 use crate::supervise::{Phase, Supervisor, logging, watchdog};
+use crate::wire::keys::KeySlot;
 
 /// The last pass of the uploader at shutdown.
 const LAST_SYNC: Duration = Duration::from_millis(2500);
@@ -202,10 +203,9 @@ async fn main(
     };
     tracing::info!("shutting down");
     watchdog::stopping();
-    goodbye(&journal, &ids, &time).await;
-    drop((journal, db));
+    drop(db);
     tokio::select! {
-        _ = supervisor.shut_down() => {}
+        _ = supervisor.shut_down(goodbye(journal, &ids, &time)) => {}
         _ = terminate.recv() => std::process::exit(130),
         _ = interrupt.recv() => std::process::exit(130),
     }
@@ -218,12 +218,13 @@ fn uploader(
     time: &TimeKeeper,
     entropy: &Entropy,
 ) -> anyhow::Result<Uploader> {
-    let credentials = Credentials::load(&cloud.credentials_file)
+    let keys = Keys::load(&cloud.credentials_file)
         .context("the cloud's credentials cannot be used (cloud.credentials_file)")?;
     let source = time.clone();
     let tls = tls::client_config(cloud.ca_file.as_deref(), Arc::new(move || source.wall()))?;
-    tracing::info!(edge_id = credentials.edge_id, cloud = %credentials.api_base, tenant = credentials.tenant, "syncing to the cloud");
-    let client = Client::new(credentials, tls, TOTAL_TIMEOUT)?;
+    let current = keys.of(KeySlot::Current);
+    tracing::info!(edge_id = current.edge_id, cloud = %current.api_base, tenant = current.tenant, "syncing to the cloud");
+    let client = Client::new(keys, tls, TOTAL_TIMEOUT)?;
     Ok(Uploader::new(
         db.clone(),
         client,
@@ -260,7 +261,8 @@ fn serve(
     supervisor.spawn(Phase::Intake, "watchdog", watchdog::feed(probe, stop));
 }
 
-async fn goodbye(journal: &Journal, ids: &IdSource, time: &TimeKeeper) {
+/// Its last words, behind whatever the cameras said at their end.
+async fn goodbye(journal: Journal, ids: &IdSource, time: &TimeKeeper) {
     let record = records::agent(RecordId((ids)()), "agent.stopping", time.mono(), json!({}));
     journal.write(Fact::Told, vec![record]).await;
 }

@@ -11,15 +11,17 @@ use super::records;
 use super::status::StatusHub;
 use super::time::TimeKeeper;
 use super::uploader::SyncStatus;
-use crate::db::{Db, DbError, IdSource, Urgency, open, query};
+use crate::db::{Db, DbError, IdSource, Urgency, dead_letter, open, query};
 use crate::model::RecordId;
 use crate::spool::Spool;
-use crate::time::Mono;
+use crate::time::{Mono, Wall};
 
 /// Figures are refreshed this often.
 const PERIOD: Duration = Duration::from_secs(5);
 /// The trusted time that a reboot starts from is written this often.
 const FLOOR_PERIOD: Duration = Duration::from_secs(600);
+/// What is too old is looked for this often.
+const EXPIRY_PERIOD: Duration = Duration::from_secs(3600);
 
 /// What the health task reads.
 pub struct Health {
@@ -48,6 +50,7 @@ impl Health {
     pub async fn run(self, stop: CancellationToken) {
         let mut next_beat = self.time.mono();
         let mut next_floor = self.time.mono() + FLOOR_PERIOD;
+        let mut next_expiry = self.time.mono();
         let mut tick = tokio::time::interval(PERIOD);
         loop {
             tokio::select! {
@@ -67,6 +70,13 @@ impl Health {
                     records::agent(RecordId((self.ids)()), "agent.heartbeat", now, self.beat());
                 self.journal.write(Fact::Told, vec![record]).await;
             }
+            // Asked at every tick, because only then is it known that the sources agreed all the time.
+            if let Some(proven) = self.time.proven_wall()
+                && now >= next_expiry
+            {
+                next_expiry = now + EXPIRY_PERIOD;
+                self.expire(proven, now).await;
+            }
             if self.time.is_synced() && now >= next_floor {
                 next_floor = now + FLOOR_PERIOD;
                 let wall = self.time.wall();
@@ -76,6 +86,18 @@ impl Health {
                     .call(Urgency::Soon, move |c, _| open::remember_trusted(c, wall))
                     .await;
             }
+        }
+    }
+
+    /// Gives up what is too old.
+    async fn expire(&self, proven: Wall, now: Mono) {
+        let expired = self.db.call(Urgency::Soon, move |c, run| {
+            dead_letter::expire(c, run, proven, now)
+        });
+        match expired.await {
+            Ok(0) => {}
+            Ok(count) => tracing::warn!(count, "dead letters were too old and are given up"),
+            Err(e) => tracing::warn!(error = %e, "old dead letters cannot be given up"),
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::board::clock::Clock;
 use crate::time::{Mono, Wall};
+use crate::wire::agreement::Agreement;
 use crate::wire::envelope::BootClock;
 use crate::wire::skew::{DateSample, Learned, Reading, TrustedClock};
 
@@ -15,6 +16,7 @@ use crate::wire::skew::{DateSample, Learned, Reading, TrustedClock};
 pub struct TimeKeeper {
     clock: Clock,
     trusted: Arc<Mutex<TrustedClock>>,
+    agreement: Arc<Mutex<Agreement>>,
 }
 
 impl TimeKeeper {
@@ -23,6 +25,7 @@ impl TimeKeeper {
         Self {
             clock,
             trusted: Arc::new(Mutex::new(TrustedClock::new(floor))),
+            agreement: Arc::default(),
         }
     }
 
@@ -48,6 +51,20 @@ impl TimeKeeper {
         self.with(|t| t.is_synced())
     }
 
+    /// Trusted time, where two sources have agreed on it for long enough to delete by age (T3). Only who asks often
+    /// learns how long they have agreed.
+    pub fn proven_wall(&self) -> Option<Wall> {
+        let reading = self.reading();
+        let learned = self.with(|t| t.is_synced().then(|| t.now(reading)));
+        let ntp = self.clock.ntp_synchronised();
+        let mut agreement = self
+            .agreement
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let agrees = agreement.observe(reading, learned, ntp);
+        learned.filter(|_| agrees)
+    }
+
     /// It cannot be earlier than this either.
     pub fn raise_floor(&self, floor: Wall) {
         self.with(|t| t.raise_floor(floor));
@@ -69,5 +86,36 @@ impl TimeKeeper {
     fn with<R>(&self, f: impl FnOnce(&mut TrustedClock) -> R) -> R {
         // A poisoned lock holds a plain value that is whole at any time.
         f(&mut self.trusted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn time_is_proven_after_an_hour_in_which_cloud_and_ntp_agree() {
+        let clock = Clock::default();
+        let time = TimeKeeper::new(clock.clone(), clock.build_time());
+        let ntp_works = || clock.rehearse_ntp(clock.system_wall());
+        ntp_works();
+        assert_eq!(time.proven_wall(), None, "the cloud said nothing yet");
+        let now = time.mono();
+        time.learn(DateSample {
+            date: clock.system_wall(),
+            sent: now,
+            received: now,
+            cached: false,
+        });
+        assert_eq!(time.proven_wall(), None, "it has agreed for no time");
+        clock.rehearse_passing(Duration::from_secs(3601));
+        ntp_works();
+        let proven = time.proven_wall().unwrap();
+        assert!(proven.since_us(clock.system_wall()).abs() < 3_000_000);
+        clock.rehearse_step(400_000_000);
+        ntp_works();
+        assert_eq!(time.proven_wall(), None, "they contradict each other");
     }
 }

@@ -4,24 +4,25 @@
 //! row is deleted only on the cloud's own verdict about it. Everything else that can come back changes when the next
 //! pass runs, never what it sends.
 
+mod exchange;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::time::TimeKeeper;
 use crate::board::entropy::Entropy;
-use crate::cloud::client::{Call, Client, ClientError, Reply, Transport};
+use crate::cloud::client::{Client, Transport};
 use crate::db::batch::{self, Batch, Settled};
-use crate::db::{Db, DbError, Urgency, open};
+use crate::db::{Db, DbError, Urgency, dead_letter};
 use crate::outbox::batch::BatchSize;
 use crate::restart::Backoff;
 use crate::time::Mono;
-use crate::wire::answer::{Outcome, Reaction, parse_results, react};
+use crate::wire::answer::{Outcome, Reaction, react};
 use crate::wire::envelope::{batch_body, render};
-use crate::wire::skew::{DateSample, Learned};
+use crate::wire::keys::KeyChoice;
 
 /// Looks at the table at least this often.
 const PERIOD: Duration = Duration::from_secs(15);
@@ -73,6 +74,7 @@ pub struct Uploader<T = Client> {
     size: BatchSize,
     backoff: Backoff,
     auth_pause: Duration,
+    keys: KeyChoice,
     resigned: bool,
     refused_in_a_row: u32,
     no_gzip_until: Mono,
@@ -86,6 +88,7 @@ impl<T: Transport> Uploader<T> {
             state: "starting",
             ..SyncStatus::default()
         });
+        let keys = KeyChoice::new(client.has_next_key());
         Self {
             db,
             client,
@@ -94,6 +97,7 @@ impl<T: Transport> Uploader<T> {
             size: BatchSize::default(),
             backoff: Backoff::http(),
             auth_pause: AUTH_FIRST_PAUSE,
+            keys,
             resigned: false,
             refused_in_a_row: 0,
             no_gzip_until: Mono(0),
@@ -168,21 +172,6 @@ impl<T: Transport> Uploader<T> {
         Ok(pass)
     }
 
-    /// Asks for the time before anything is signed for good: an answer's `Date` is enough, even that of a refusal.
-    async fn learn_time(&mut self) -> Result<Pass, DbError> {
-        let (outcome, date) = self.send(TIME_PATH, None, None).await;
-        self.learn_from(date).await?;
-        if self.time.is_synced() {
-            return Ok(Pass::More);
-        }
-        self.failed("retrying", &describe(&outcome));
-        let asked = match outcome {
-            Outcome::Answer { retry_after, .. } => retry_after,
-            Outcome::NoAnswer | Outcome::TimedOut => None,
-        };
-        Ok(self.back_off(self.time.mono(), asked))
-    }
-
     /// Renders the batch; a row that cannot be rendered goes to the dead letters.
     async fn render(&self, mut batch: Batch) -> Result<(Batch, Vec<u8>), DbError> {
         let (edge_id, epoch) = (self.client.edge_id().to_owned(), self.db.epoch());
@@ -208,73 +197,11 @@ impl<T: Transport> Uploader<T> {
                 .call(Urgency::Now, move |c, run| {
                     broken
                         .iter()
-                        .try_for_each(|seq| batch::bury(c, run, *seq, "damaged", "", now))
+                        .try_for_each(|seq| dead_letter::bury(c, run, *seq, "damaged", "", now))
                 })
                 .await?;
         }
         Ok((batch, batch_body(&events)))
-    }
-
-    async fn send(
-        &mut self,
-        path: &str,
-        body: Option<&[u8]>,
-        key: Option<Uuid>,
-    ) -> (Outcome, Option<DateSample>) {
-        let sent = self.time.mono();
-        let call = Call {
-            path,
-            body,
-            content_type: BATCH_TYPE,
-            idempotency_key: key,
-            gzip: sent >= self.no_gzip_until,
-        };
-        match self
-            .client
-            .send(&call, self.time.wall(), self.entropy.bytes())
-            .await
-        {
-            Ok(reply) => {
-                let sample = reply.date.map(|date| DateSample {
-                    date,
-                    sent,
-                    received: self.time.mono(),
-                    cached: reply.cached,
-                });
-                (outcome(reply), sample)
-            }
-            Err(e) => {
-                tracing::debug!(error = %e, "no answer from the cloud");
-                self.status
-                    .send_modify(|s| s.last_error = Some(e.to_string()));
-                let timed_out = matches!(e, ClientError::TimedOut(_));
-                let outcome = if timed_out {
-                    Outcome::TimedOut
-                } else {
-                    Outcome::NoAnswer
-                };
-                (outcome, None)
-            }
-        }
-    }
-
-    async fn learn_from(&mut self, sample: Option<DateSample>) -> Result<(), DbError> {
-        let Some(sample) = sample else {
-            return Ok(());
-        };
-        if let Learned::Moved { by_us } = self.time.learn(sample) {
-            tracing::info!(
-                offset_s = by_us as f64 / 1e6,
-                "learned the time from the cloud"
-            );
-            let (clock, wall) = (self.time.boot_clock(), self.time.wall());
-            self.db
-                .call(Urgency::Now, move |c, run| {
-                    open::set_boot_clock(c, run, clock, wall)
-                })
-                .await?;
-        }
-        Ok(())
     }
 
     async fn apply(&mut self, batch: Batch, outcome: Outcome) -> Result<Pass, DbError> {
@@ -315,12 +242,7 @@ impl<T: Transport> Uploader<T> {
                 Ok(Pass::More)
             }
             Reaction::Split { code, alarm } => self.split(&batch, code, alarm, now).await,
-            Reaction::AuthLost => {
-                self.failed("auth_lost", &text);
-                let pause = self.auth_pause;
-                self.auth_pause = (pause * 2).min(AUTH_LONGEST_PAUSE);
-                Ok(Pass::Wait(now + pause))
-            }
+            Reaction::AuthLost => Ok(self.key_refused(now, &text)),
             Reaction::Suspended => Ok(self.pause("suspended", &text, now + SUSPENDED_PAUSE)),
             Reaction::Misconfigured => {
                 Ok(self.pause("misconfigured", &text, now + MISCONFIGURED_PAUSE))
@@ -398,7 +320,7 @@ impl<T: Transport> Uploader<T> {
         );
         self.db
             .call(Urgency::Now, move |c, run| {
-                batch::bury(
+                dead_letter::bury(
                     c,
                     run,
                     seq,
@@ -452,23 +374,9 @@ impl<T: Transport> Uploader<T> {
     }
 }
 
-fn outcome(reply: Reply) -> Outcome {
-    let results = (200..300)
-        .contains(&reply.status)
-        .then(|| parse_results(&reply.body))
-        .flatten();
-    Outcome::Answer {
-        status: reply.status,
-        code: reply.code,
-        retry_after: reply.retry_after,
-        results,
-        authentic: reply.authentic,
-    }
-}
-
 fn describe(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::NoAnswer | Outcome::TimedOut => "no answer".into(),
+        Outcome::NoAnswer | Outcome::WrongDates | Outcome::TimedOut => "no answer".into(),
         Outcome::Answer { status, code, .. } if code.is_empty() => format!("status {status}"),
         Outcome::Answer { status, code, .. } => format!("status {status} {code}"),
     }

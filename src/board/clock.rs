@@ -1,8 +1,9 @@
 //! The one place that reads clocks.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::model::BootId;
 use crate::time::{Mono, Wall};
@@ -12,7 +13,12 @@ use crate::time::{Mono, Wall};
 pub struct Clock {
     ahead_ns: Arc<AtomicU64>,
     step_us: Arc<AtomicI64>,
+    ntp_us: Arc<AtomicI64>,
 }
+
+/// Touched by systemd-timesyncd whenever it has set the clock right; in memory, so of this boot. The kernel's own flag
+/// (adjtimex) is out of reach: the call is the one that sets the clock too, and ProtectClock= forbids it.
+const NTP_MARK: &str = "/run/systemd/timesync/synchronized";
 
 impl Clock {
     /// CLOCK_BOOTTIME.
@@ -30,6 +36,19 @@ impl Clock {
     /// Steps the wall clock alone, as somebody setting the date does.
     pub fn rehearse_step(&self, by_us: i64) {
         self.step_us.fetch_add(by_us, Relaxed);
+    }
+
+    /// Claims that NTP set the clock right at this moment.
+    pub fn rehearse_ntp(&self, at: Wall) {
+        self.ntp_us.store(at.0, Relaxed);
+    }
+
+    /// When NTP last set the system clock right, where it did in this boot.
+    pub fn ntp_synchronised(&self) -> Option<Wall> {
+        match self.ntp_us.load(Relaxed) {
+            0 => modified(Path::new(NTP_MARK)),
+            rehearsed => Some(Wall(rehearsed)),
+        }
     }
 
     /// The system's wall clock.
@@ -57,5 +76,30 @@ impl Clock {
             .nodename()
             .to_string_lossy()
             .into_owned()
+    }
+}
+
+fn modified(path: &Path) -> Option<Wall> {
+    let at = std::fs::metadata(path).ok()?.modified().ok()?;
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(Wall(i64::try_from(since.as_micros()).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_of_ntp_is_read_where_there_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = dir.path().join("synchronized");
+        assert_eq!(modified(&mark), None);
+        let file = std::fs::File::create(&mark).unwrap();
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_226_400);
+        file.set_modified(at).unwrap();
+        assert_eq!(
+            modified(&mark),
+            Some(Wall::from_unix_seconds(1_795_226_400))
+        );
     }
 }

@@ -172,7 +172,7 @@ pub fn outbox(config: &Config, command: &OutboxCommand) -> anyhow::Result<ExitCo
         OutboxCommand::Retry { id } => {
             // A second writer: SQLite's own lock keeps it apart from the agent's.
             let conn = db::schema::open_writer(&config.state_dir.join(FILE_NAME))?;
-            let revived = db::batch::revive(&conn, *id)?;
+            let revived = db::dead_letter::revive(&conn, *id)?;
             println!("{revived} record(s) will be sent again");
             Ok(if revived > 0 {
                 ExitCode::SUCCESS

@@ -10,10 +10,12 @@ use reqwest::header::HeaderMap;
 use url::Url;
 use uuid::Uuid;
 
-use super::credentials::Credentials;
+use super::keys::Keys;
+use super::tls::{TlsConfigs, is_about_dates};
 use crate::model::limits::MAX_ANSWER_BYTES;
 use crate::time::Wall;
 use crate::wire::answer::{parse_http_date, problem_code, retry_after};
+use crate::wire::keys::KeySlot;
 use crate::wire::signature::{self, Body, Request, Response, verify_response};
 
 /// From the first byte sent to the last received.
@@ -26,8 +28,9 @@ const GZIP_FROM_BYTES: usize = 1024;
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
-    credentials: Credentials,
-    authority: String,
+    /// Trusts certificates of any date, keeps no connection.
+    any_date: reqwest::Client,
+    keys: Keys,
     timeout: Duration,
 }
 
@@ -37,6 +40,9 @@ pub enum ClientError {
     /// The client cannot be built; nothing will change that.
     #[error("cannot set up HTTPS: {0}")]
     Setup(String),
+    /// The cloud's certificate is not valid at the time that we take it to be.
+    #[error("{0}")]
+    CertificateDates(String),
     /// Network, TLS, time-out, or an answer that is not HTTP; try again later.
     #[error("{0}")]
     NoAnswer(String),
@@ -60,6 +66,16 @@ pub trait Transport: Send + Sync {
         created: Wall,
         nonce: [u8; 16],
     ) -> impl Future<Output = Result<Reply, ClientError>> + Send;
+
+    /// Whether there is a key besides the current one.
+    fn has_next_key(&self) -> bool {
+        false
+    }
+
+    /// Makes the next key the current one, here and on disk.
+    fn promote_next_key(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 }
 
 /// An answer, whole.
@@ -94,6 +110,11 @@ pub struct Call<'a> {
     pub idempotency_key: Option<Uuid>,
     /// Compress the body.
     pub gzip: bool,
+    /// Who signs.
+    pub key: KeySlot,
+    /// Accept a certificate that is not valid at this time: only for a question whose answer counts only if it is
+    /// signed.
+    pub any_date: bool,
 }
 
 impl Client {
@@ -102,44 +123,27 @@ impl Client {
     /// # Errors
     /// [`ClientError::Setup`].
     pub fn new(
-        credentials: Credentials,
-        tls: rustls::ClientConfig,
+        keys: impl Into<Keys>,
+        tls: TlsConfigs,
         timeout: Duration,
     ) -> Result<Client, ClientError> {
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .https_only(true)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(timeout)
-            .pool_max_idle_per_host(1)
-            .tcp_keepalive(Duration::from_secs(30))
-            .user_agent(format!(
-                "sentrycam/{} ({})",
-                env!("CARGO_PKG_VERSION"),
-                std::env::consts::ARCH
-            ))
-            .build()
-            .map_err(|e| ClientError::Setup(chain(&e)))?;
-        let authority = authority(&credentials.api_base);
         Ok(Client {
-            http,
-            credentials,
-            authority,
+            http: http(tls.usual, timeout, 1)?,
+            any_date: http(tls.any_date, timeout, 0)?,
+            keys: keys.into(),
             timeout,
         })
-    }
-
-    /// Where the cloud is, for people.
-    pub fn api_base(&self) -> &Url {
-        &self.credentials.api_base
     }
 
     fn no_answer(&self, e: &reqwest::Error) -> ClientError {
         if e.is_timeout() && !e.is_connect() {
             ClientError::TimedOut(self.timeout)
+        } else if causes(e).any(|cause| {
+            cause
+                .downcast_ref::<rustls::Error>()
+                .is_some_and(is_about_dates)
+        }) {
+            ClientError::CertificateDates(chain(e))
         } else {
             ClientError::NoAnswer(chain(e))
         }
@@ -148,7 +152,15 @@ impl Client {
 
 impl Transport for Client {
     fn edge_id(&self) -> &str {
-        &self.credentials.edge_id
+        &self.keys.of(KeySlot::Current).edge_id
+    }
+
+    fn has_next_key(&self) -> bool {
+        self.keys.has_next()
+    }
+
+    async fn promote_next_key(&mut self) {
+        self.keys.promote().await;
     }
 
     async fn send(
@@ -162,9 +174,11 @@ impl Transport for Client {
         } else {
             Method::GET
         };
-        let base_path = self.credentials.api_base.path().trim_end_matches('/');
+        let credentials = self.keys.of(call.key);
+        let authority = authority(&credentials.api_base);
+        let base_path = credentials.api_base.path().trim_end_matches('/');
         let path = format!("{base_path}{}", call.path);
-        let mut url = self.credentials.api_base.clone();
+        let mut url = credentials.api_base.clone();
         url.set_path(&path);
         let compressed = match call.body {
             Some(body) if call.gzip && body.len() >= GZIP_FROM_BYTES => Some(gzip(body)?),
@@ -174,7 +188,7 @@ impl Transport for Client {
         let key = call.idempotency_key.map(|k| format!("\"{k}\""));
         let request = Request {
             method: method.as_str(),
-            authority: &self.authority,
+            authority: &authority,
             path: &path,
             query: "",
             body: wire.map(|bytes| Body {
@@ -184,9 +198,13 @@ impl Transport for Client {
                 bytes,
             }),
         };
-        let signed = signature::sign_request(&self.credentials.key, &request, created, &nonce);
-        let mut builder = self
-            .http
+        let signed = signature::sign_request(&credentials.key, &request, created, &nonce);
+        let http = if call.any_date {
+            &self.any_date
+        } else {
+            &self.http
+        };
+        let mut builder = http
             .request(method.clone(), url)
             .header("signature-input", &signed.signature_input)
             .header("signature", &signed.signature);
@@ -226,7 +244,7 @@ impl Transport for Client {
             body: &body,
         };
         let authentic = verify_response(
-            &self.credentials.key,
+            &credentials.key,
             method.as_str(),
             &path,
             &signed.signature,
@@ -269,16 +287,46 @@ fn gzip(body: &[u8]) -> Result<Vec<u8>, ClientError> {
         .map_err(|e| ClientError::Setup(e.to_string()))
 }
 
+/// One pool of connections; `idle` of them are kept.
+fn http(
+    tls: rustls::ClientConfig,
+    timeout: Duration,
+    idle: usize,
+) -> Result<reqwest::Client, ClientError> {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .https_only(true)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(timeout)
+        .pool_max_idle_per_host(idle)
+        .tcp_keepalive(Duration::from_secs(30))
+        .user_agent(format!(
+            "sentrycam/{} ({})",
+            env!("CARGO_PKG_VERSION"),
+            std::env::consts::ARCH
+        ))
+        .build()
+        .map_err(|e| ClientError::Setup(chain(&e)))
+}
+
+type Cause<'e> = &'e (dyn std::error::Error + 'static);
+
+/// An error and its causes. `io::Error` hides the one that it holds behind the one below that.
+fn causes(e: Cause<'_>) -> impl Iterator<Item = Cause<'_>> {
+    std::iter::successors(Some(e), |e| match e.downcast_ref::<std::io::Error>() {
+        Some(io) => io.get_ref().map(|held| held as Cause<'_>),
+        None => e.source(),
+    })
+}
+
 /// An error with its causes in one line; reqwest's own text repeats the URL, which is public.
-fn chain(e: &dyn std::error::Error) -> String {
-    let mut text = e.to_string();
-    let mut source = e.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
+fn chain(e: Cause<'_>) -> String {
+    let mut text: Vec<String> = causes(e).map(ToString::to_string).collect();
+    text.dedup();
+    text.join(": ")
 }
 
 #[cfg(test)]

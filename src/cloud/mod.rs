@@ -5,7 +5,9 @@
 
 pub mod client;
 pub mod credentials;
+pub mod keys;
 pub mod tls;
 
 pub use client::{Client, ClientError, Reply, Transport};
 pub use credentials::Credentials;
+pub use keys::Keys;

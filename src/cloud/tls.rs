@@ -1,13 +1,21 @@
 //! One TLS configuration for everything that leaves the device: rustls with `ring`, the system's roots, an optional
 //! private root, and a clock that never runs behind what is known to be past.
+//!
+//! A device whose clock lies outside the certificate's validity could ask nobody for the time. For that one question
+//! there is a second configuration: chain and name are checked as ever, at the moment of the certificate's validity
+//! that is nearest. What comes over it proves nothing by itself; only a signed answer counts.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
 
 use crate::time::Wall;
 
@@ -45,8 +53,17 @@ pub enum TlsError {
     Setup(#[from] rustls::Error),
 }
 
-/// Builds the configuration; TLS 1.2 and 1.3.
-pub fn client_config(ca_file: Option<&Path>, time: TimeSource) -> Result<ClientConfig, TlsError> {
+/// How to trust.
+#[derive(Debug, Clone)]
+pub struct TlsConfigs {
+    /// For everything.
+    pub usual: ClientConfig,
+    /// To ask for the time, where the usual one refused a certificate for its dates.
+    pub any_date: ClientConfig,
+}
+
+/// Builds the configurations; TLS 1.2 and 1.3.
+pub fn client_config(ca_file: Option<&Path>, time: TimeSource) -> Result<TlsConfigs, TlsError> {
     let mut roots = RootCertStore::empty();
     let (_, _unusable) =
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -63,10 +80,86 @@ pub fn client_config(ca_file: Option<&Path>, time: TimeSource) -> Result<ClientC
         return Err(TlsError::NoRoots);
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(
-        ClientConfig::builder_with_details(provider, Arc::new(Clock(time)))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth(),
+    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .build()
+        .map_err(|e| TlsError::Setup(Error::General(e.to_string())))?;
+    let clock = Arc::new(Clock(time));
+    let config = |verifier: Arc<dyn ServerCertVerifier>| {
+        Ok::<_, TlsError>(
+            ClientConfig::builder_with_details(Arc::clone(&provider), Arc::clone(&clock) as _)
+                .with_safe_default_protocol_versions()?
+                .dangerous()
+                .with_custom_certificate_verifier(verifier)
+                .with_no_client_auth(),
+        )
+    };
+    Ok(TlsConfigs {
+        usual: config(Arc::clone(&inner) as _)?,
+        any_date: config(Arc::new(AnyDate(inner)))?,
+    })
+}
+
+/// Whether a handshake failed because the certificate is not valid at this time.
+pub(super) fn is_about_dates(e: &Error) -> bool {
+    use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    matches!(
+        e,
+        Error::InvalidCertificate(
+            Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
+        )
     )
+}
+
+/// Checks everything at the moment of the leaf's validity that is nearest to now.
+#[derive(Debug)]
+struct AnyDate(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for AnyDate {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        // Without intermediates only the leaf's own dates can be complained of: roots are not checked for theirs.
+        let alone = self
+            .0
+            .verify_server_cert(end_entity, &[], server_name, &[], now);
+        let at = match alone {
+            Err(Error::InvalidCertificate(CertificateError::NotValidYetContext {
+                not_before,
+                ..
+            })) => not_before,
+            Err(Error::InvalidCertificate(CertificateError::ExpiredContext {
+                not_after, ..
+            })) => not_after,
+            _ => now,
+        };
+        self.0
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, at)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
 }

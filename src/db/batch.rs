@@ -6,7 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 use uuid::Uuid;
 
-use super::outbox::{Gap, note_gap};
+use super::dead_letter::bury;
 use super::{DbError, Run};
 use crate::model::Class;
 use crate::model::limits::{MAX_BATCH_BYTES, MAX_RECORD_BYTES};
@@ -16,8 +16,6 @@ use crate::time::{Mono, TimeQuality};
 use crate::wire::answer::{RecordVerdict, Results};
 use crate::wire::envelope::{BootClock, Stored};
 
-/// Rows that the dead letters hold at most; the oldest go.
-const MAX_DEAD: i64 = 1000;
 /// What an envelope adds to a stored body, at most.
 const ENVELOPE_BYTES: usize = 512;
 
@@ -27,15 +25,6 @@ const PICK: &str =
 const IN_FLIGHT: &str =
     "select o.seq, o.id, o.boottime_ns, o.body, b.boot_id, b.offset_us, b.quality
     from outbox o join boots b on b.id = o.boot where o.batch = :batch order by o.seq";
-/// A letter of an earlier epoch may have the sequence number already; the newcomer then takes the next free one.
-const BURY: &str = "insert into dead_letter
-        (seq, id, class, body, boot, boottime_ns, code, detail, died_boot, died_ns)
-    select case when exists (select 1 from dead_letter d where d.seq = o.seq)
-                then (select max(seq) + 1 from dead_letter) else o.seq end,
-        o.id, o.class, o.body, o.boot, o.boottime_ns, :code, :detail, :died_boot, :died_ns
-    from outbox o where o.seq = :seq on conflict (id) do nothing";
-const OVERFLOW: &str = "select class, min(seq), max(seq), count(*), sum(length(cast(body as blob))) from dead_letter
-    where seq in (select seq from dead_letter order by seq desc limit -1 offset :most) group by class";
 
 /// Rows under one idempotency key.
 #[derive(Debug, Clone, PartialEq)]
@@ -187,63 +176,8 @@ pub fn release(conn: &Connection) -> Result<(), DbError> {
     Ok(())
 }
 
-/// Moves one row to the dead letters. What falls off their end is named in a `sync.gap`.
-pub fn bury(
-    conn: &Connection,
-    run: &Run,
-    seq: u64,
-    code: &str,
-    detail: &str,
-    now: Mono,
-) -> Result<(), DbError> {
-    conn.prepare_cached(BURY)?.execute(named_params! {
-        ":seq": seq as i64, ":code": code, ":detail": detail, ":died_boot": run.boot, ":died_ns": now.0 as i64,
-    })?;
-    conn.prepare_cached("delete from outbox where seq = ?1")?
-        .execute(params![seq as i64])?;
-    let overflow = conn
-        .prepare_cached(OVERFLOW)?
-        .query_map(named_params! { ":most": MAX_DEAD }, |r| {
-            Ok(Gap {
-                class: Class::from_index(r.get(0)?).unwrap_or(Class::Critical),
-                from: r.get::<_, i64>(1)? as u64,
-                to: r.get::<_, i64>(2)? as u64,
-                count: r.get::<_, i64>(3)? as u64,
-                bytes: r.get::<_, i64>(4)? as u64,
-            })
-        })?
-        .collect::<Result<Vec<_>, _>>()?;
-    if overflow.is_empty() {
-        return Ok(());
-    }
-    for gap in &overflow {
-        note_gap(conn, run, gap, "dead_letter", now)?;
-    }
-    conn.execute(
-        "delete from dead_letter where seq in
-             (select seq from dead_letter order by seq desc limit -1 offset ?1)",
-        params![MAX_DEAD],
-    )?;
-    Ok(())
-}
-
-/// Puts dead letters back into the outbox under their own ids; all of them, or one.
-pub fn revive(conn: &Connection, only: Option<RecordId>) -> Result<usize, DbError> {
-    let revived = conn.execute(
-        "insert or ignore into outbox (id, class, bytes, body, boot, boottime_ns)
-         select id, class, length(cast(body as blob)), body, boot, boottime_ns from dead_letter
-         where :id is null or id = :id order by seq",
-        named_params! { ":id": only.map(|id| id.0) },
-    )?;
-    conn.execute(
-        "delete from dead_letter where :id is null or id = :id",
-        named_params! { ":id": only.map(|id| id.0) },
-    )?;
-    Ok(revived)
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::open::testing;
     use super::super::outbox::put;
     use super::*;
@@ -251,7 +185,12 @@ mod tests {
     use crate::wire::envelope::Record;
     use serde_json::json;
 
-    fn fill(conn: &Connection, run: &Run, class: Class, n: usize) -> Vec<RecordId> {
+    pub(in crate::db) fn fill(
+        conn: &Connection,
+        run: &Run,
+        class: Class,
+        n: usize,
+    ) -> Vec<RecordId> {
         (0..n)
             .map(|i| {
                 let id = RecordId((run.ids)());
@@ -270,7 +209,7 @@ mod tests {
             .collect()
     }
 
-    fn count(conn: &Connection, table: &str) -> i64 {
+    pub(in crate::db) fn count(conn: &Connection, table: &str) -> i64 {
         conn.query_row(&format!("select count(*) from {table}"), [], |r| r.get(0))
             .unwrap()
     }
@@ -340,39 +279,6 @@ mod tests {
             1
         );
         assert_eq!(count(&conn, "outbox"), 2);
-    }
-
-    #[test]
-    fn dead_letters_come_back_by_hand_under_their_ids() {
-        let (_dir, conn, run) = testing::store();
-        let ids = fill(&conn, &run, Class::Metadata, 2);
-        let seq: i64 = conn
-            .query_row("select min(seq) from outbox", [], |r| r.get(0))
-            .unwrap();
-        bury(&conn, &run, seq as u64, "schema", "", Mono(0)).unwrap();
-        assert_eq!(revive(&conn, None).unwrap(), 1);
-        let batch = take(&conn, 9, Uuid::from_u128(1)).unwrap().unwrap();
-        assert!(batch.rows.iter().any(|r| r.id == ids[0]));
-        assert_eq!(count(&conn, "dead_letter"), 0);
-    }
-
-    #[test]
-    fn a_letter_of_an_earlier_epoch_with_the_same_number_costs_nothing() {
-        let (_dir, conn, run) = testing::store();
-        let ids = fill(&conn, &run, Class::Alarm, 3);
-        bury(&conn, &run, 1, "schema", "", Mono(0)).unwrap();
-        // As after a damaged file: numbers start over, the letters are carried along.
-        conn.execute("update outbox set seq = seq - 1", []).unwrap();
-        bury(&conn, &run, 1, "schema", "", Mono(0)).unwrap();
-        let mut stmt = conn
-            .prepare("select id from dead_letter order by seq")
-            .unwrap();
-        let dead: Vec<RecordId> = stmt
-            .query_map([], |r| r.get(0).map(RecordId))
-            .unwrap()
-            .collect::<Result<_, _>>()
-            .unwrap();
-        assert_eq!(dead, ids[..2]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 pub mod ballast;
 pub mod batch;
+pub mod dead_letter;
 pub mod error;
 pub mod events;
 pub mod open;

@@ -15,6 +15,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+/// What is said after the intake may take this long.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// When a task ends. All phases together take 15 s at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -103,15 +106,31 @@ impl Supervisor {
         self.failures.recv().await.unwrap_or("supervisor")
     }
 
-    /// Ends all phases in order; returns the phases that were too slow.
-    pub async fn shut_down(mut self) -> Vec<Phase> {
+    /// Ends one phase, within its budget; `false`: it was too slow and is left behind.
+    async fn end(&mut self, phase: Phase) -> bool {
+        let p = &mut self.phases[phase as usize];
+        p.stop.cancel();
+        let drain = async { while p.tasks.join_next().await.is_some() {} };
+        let ended = timeout(p.phase.budget(), drain).await.is_ok();
+        if !ended {
+            tracing::warn!(phase = ?p.phase, tasks = p.tasks.len(), "shutdown phase took too long, going on");
+        }
+        ended
+    }
+
+    /// Ends all phases in order; returns the phases that were too slow. After the intake, when nobody else has anything
+    /// to say, comes `farewell`.
+    pub async fn shut_down(mut self, farewell: impl Future<Output = ()>) -> Vec<Phase> {
         let mut late = Vec::new();
-        for p in &mut self.phases {
-            p.stop.cancel();
-            let drain = async { while p.tasks.join_next().await.is_some() {} };
-            if timeout(p.phase.budget(), drain).await.is_err() {
-                tracing::warn!(phase = ?p.phase, tasks = p.tasks.len(), "shutdown phase took too long, going on");
-                late.push(p.phase);
+        let mut farewell = Some(farewell);
+        for phase in Phase::ALL {
+            if !self.end(phase).await {
+                late.push(phase);
+            }
+            if let Some(farewell) = farewell.take()
+                && timeout(FAREWELL, farewell).await.is_err()
+            {
+                tracing::warn!("nobody took the last record");
             }
         }
         late
@@ -153,11 +172,25 @@ mod tests {
                 order.lock().unwrap().push(phase);
             });
         }
-        assert_eq!(supervisor.shut_down().await, [Phase::Journal]);
+        let said = Arc::clone(&order);
+        let farewell = async move { assert_eq!(*said.lock().unwrap(), [Phase::Intake]) };
+        assert_eq!(supervisor.shut_down(farewell).await, [Phase::Journal]);
         assert_eq!(
             *order.lock().unwrap(),
             [Phase::Intake, Phase::Sync, Phase::Serving]
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_farewell_that_nobody_takes_holds_nothing_up() {
+        let mut supervisor = Supervisor::default();
+        let stop = supervisor.stop_token(Phase::Serving);
+        supervisor.spawn(Phase::Serving, "t", async move { stop.cancelled().await });
+        let began = tokio::time::Instant::now();
+        assert_eq!(supervisor.shut_down(std::future::pending()).await, []);
+        assert_eq!(began.elapsed(), FAREWELL);
+        let all: Duration = Phase::ALL.iter().map(|p| p.budget()).sum();
+        assert_eq!(all + FAREWELL, Duration::from_secs(15));
     }
 
     #[tokio::test]

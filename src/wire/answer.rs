@@ -138,6 +138,8 @@ pub fn parse_http_date(value: &str) -> Option<Wall> {
 pub enum Outcome {
     /// No answer: network, TLS, or an answer that is not HTTP.
     NoAnswer,
+    /// No answer: the certificate is not valid at the time that we take it to be.
+    WrongDates,
     /// Connected, but no whole answer in time.
     TimedOut,
     /// An answer with this status, problem code and `Retry-After`; `authentic` where its signature verified.
@@ -182,7 +184,7 @@ pub enum Reaction {
 /// Decides what an answer means. An answer that would destroy something counts only when it is authentic (S4).
 pub fn react(outcome: Outcome) -> Reaction {
     let (status, code, retry_after, results, authentic) = match outcome {
-        Outcome::NoAnswer => return Reaction::Backoff(None),
+        Outcome::NoAnswer | Outcome::WrongDates => return Reaction::Backoff(None),
         Outcome::TimedOut => return Reaction::Smaller,
         Outcome::Answer {
             status,

@@ -3,7 +3,9 @@
 //! Everything that comes from outside is bounded before it is parsed: answers to `MAX_ANSWER_BYTES`, records to
 //! `MAX_RECORD_BYTES`, batches to `MAX_BATCH_RECORDS` (see `model::limits`). Nothing here does IO, reads a clock or draws a number.
 
+pub mod agreement;
 pub mod answer;
 pub mod envelope;
+pub mod keys;
 pub mod signature;
 pub mod skew;

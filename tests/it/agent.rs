@@ -130,6 +130,41 @@ fn a_clip_shows_its_event_from_pre_roll_to_post_roll_without_a_missing_frame() {
 }
 
 #[test]
+fn stopping_is_the_last_that_is_told() {
+    let camera = TestCamera::start(pattern(Scene {
+        quiet: 1,
+        motion: 600,
+    }))
+    .unwrap();
+    let mut agent = Running::start(&format!(
+        "[[camera]]\nid = \"a\"\nurl = \"{}\"\n[camera.motion]\n{EXCLUDE_COUNTER}",
+        camera.url()
+    ));
+    agent.wait(60, &["status"], "an event is recorded", |s| {
+        let a = &s["cameras"]["a"];
+        (a["event_active"] == true && a["recording"] == true).then_some(())
+    });
+    assert_eq!(agent.stop(), Some(0));
+    let mut told: Vec<(u64, String)> = agent
+        .ask(&["outbox", "ls"])
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| {
+            (
+                r["seq"].as_u64().unwrap(),
+                r["kind"].as_str().unwrap().to_owned(),
+            )
+        })
+        .collect();
+    told.sort();
+    let kinds: Vec<&str> = told.iter().map(|(_, kind)| kind.as_str()).collect();
+    assert!(kinds.contains(&"motion.ended.v1"), "{kinds:?}");
+    assert!(kinds.contains(&"recording.closed.v1"), "{kinds:?}");
+    assert_eq!(kinds.last(), Some(&"agent.stopping.v1"), "{kinds:?}");
+}
+
+#[test]
 fn segments_follow_each_other_without_a_missing_frame() {
     let camera = TestCamera::start(pattern(Scene {
         quiet: 60,

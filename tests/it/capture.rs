@@ -337,16 +337,28 @@ async fn a_camera_is_described_with_a_picture() {
     });
     let source = rtsp(&cam.url(), RtspTransport::Tcp);
     let d = probe::describe(&source, DEADLINE, NOW).await.unwrap();
-    assert_eq!(
-        (d.codec, d.width, d.height, d.gop),
-        (VideoCodec::H264, 640, 360, Some(15))
-    );
-    assert!(
-        d.bitrate_bps.unwrap() > 10_000 && d.profile.is_some() && !d.aac,
-        "{d:?}"
-    );
+    assert_eq!((d.codec, d.width, d.height), (VideoCodec::H264, 640, 360));
+    assert!(d.profile.is_some() && !d.aac, "{d:?}");
     assert!(d.offers.contains(&"audio PCMA".to_owned()));
     assert!(d.jpeg.unwrap().starts_with(&[0xff, 0xd8]));
+
+    // What is measured, on encoded footage: a live encoder skips frames on a busy machine, and two seconds of its
+    // stream may then hold one key frame.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("clip.mp4");
+    let spec = ClipSpec {
+        seconds: 4,
+        ..ClipSpec::default()
+    };
+    write_clip(&path, &spec).unwrap();
+    let cam = camera(Options {
+        source: Source::File { path, repeat: true },
+        ..Options::default()
+    });
+    let source = rtsp(&cam.url(), RtspTransport::Tcp);
+    let d = probe::describe(&source, DEADLINE, NOW).await.unwrap();
+    assert_eq!(d.gop, Some(15), "{d:?}");
+    assert!(d.bitrate_bps.unwrap() > 10_000, "{d:?}");
     let cam = BadCamera::start(Misbehaviour::NotFound).unwrap();
     let source = rtsp(&cam.url(), RtspTransport::Tcp);
     let e = probe::describe(&source, DEADLINE, NOW).await.unwrap_err();

@@ -9,7 +9,7 @@ use sentrycam::agent::time::TimeKeeper;
 use sentrycam::agent::uploader::{Pass, SyncStatus, Uploader};
 use sentrycam::board::clock::Clock;
 use sentrycam::board::entropy::Entropy;
-use sentrycam::cloud::{Client, Credentials, Transport, tls};
+use sentrycam::cloud::{Client, Keys, Transport, tls};
 use sentrycam::db::events::{self, EventFacts};
 use sentrycam::db::{Db, IdSource, Urgency, open, outbox, schema};
 use sentrycam::model::{BootId, Class, EventId, RecordId, Severity};
@@ -56,12 +56,17 @@ impl Device<Client> {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("edge.json");
         cloud.write_credentials("box", &path).await.unwrap();
+        Self::with_keys(cloud, home, "edge.json")
+    }
+
+    /// A device with the credentials in `file` of its home.
+    pub fn with_keys(cloud: &Cloud, home: TempDir, file: &str) -> Self {
+        let keys = Keys::load(&home.path().join(file)).unwrap();
         let tls = tls::client_config(
             Some(&cloud.ca_path()),
             Arc::new(|| Clock::default().system_wall()),
         );
-        let credentials = Credentials::load(&path).unwrap();
-        let client = Client::new(credentials, tls.unwrap(), PATIENCE).unwrap();
+        let client = Client::new(keys, tls.unwrap(), PATIENCE).unwrap();
         Self::over(home, client, Quotas::default())
     }
 

@@ -5,6 +5,7 @@
 
 mod agent;
 mod architecture;
+mod bootstrap;
 mod cameras;
 mod capture;
 mod capture_local;
@@ -12,6 +13,7 @@ mod clip;
 mod crash;
 mod device;
 mod dice;
+mod expiry;
 mod fixture;
 mod foreign;
 mod model;
@@ -22,4 +24,5 @@ mod secrets;
 mod simulation;
 mod sync;
 mod sync_adversity;
+mod sync_keys;
 mod watch;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sentrycam::agent::uploader::Pass;
-use sentrycam::db::{Connection, batch, schema};
+use sentrycam::db::{Connection, dead_letter, schema};
 use sentrycam::model::{BootId, Class};
 use sentrycam::outbox::quota::Quotas;
 use serde_json::{Value, json};
@@ -85,10 +85,9 @@ impl Run {
                 format!("the cloud's clock steps by {step} s")
             }
             93..=94 => {
-                let revive = self
-                    .device
-                    .db()
-                    .call(sentrycam::db::Urgency::Now, |c, _| batch::revive(c, None));
+                let revive = self.device.db().call(sentrycam::db::Urgency::Now, |c, _| {
+                    dead_letter::revive(c, None)
+                });
                 let revived = revive.await.unwrap();
                 self.number_again();
                 format!("{revived} revived")

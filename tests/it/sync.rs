@@ -343,7 +343,7 @@ async fn a_record_that_the_cloud_refuses_is_a_dead_letter_alone() {
     assert_eq!(device.status().rejected, 1);
     // By hand it comes back, and is refused again.
     let revive = device.db().call(sentrycam::db::Urgency::Now, |c, _| {
-        sentrycam::db::batch::revive(c, None)
+        sentrycam::db::dead_letter::revive(c, None)
     });
     assert_eq!(revive.await.unwrap(), 1);
     device.drain(3).await;

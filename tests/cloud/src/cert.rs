@@ -5,9 +5,10 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use jiff::civil::Date;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, date_time_ymd,
 };
 
 /// What was made, PEM.
@@ -28,11 +29,19 @@ impl std::fmt::Debug for DevCert {
 }
 
 impl DevCert {
-    /// Makes a new authority and a server certificate.
+    /// Makes a new authority and a server certificate that is valid for ages.
     ///
     /// # Errors
     /// When the keys cannot be made.
     pub fn generate() -> Result<Self, rcgen::Error> {
+        Self::generate_for(&["localhost", "127.0.0.1", "::1"], None)
+    }
+
+    /// Makes a new authority and a server certificate for these names, valid from one midnight (UTC) to the other.
+    ///
+    /// # Errors
+    /// When the keys cannot be made.
+    pub fn generate_for(names: &[&str], valid: Option<(Date, Date)>) -> Result<Self, rcgen::Error> {
         let mut ca = CertificateParams::new(Vec::new())?;
         ca.distinguished_name
             .push(DnType::CommonName, "sentrycam development CA");
@@ -42,10 +51,22 @@ impl DevCert {
         let ca_certificate = ca.self_signed(&ca_key)?;
         let issuer = Issuer::new(ca, ca_key);
 
-        let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
-        let mut leaf = CertificateParams::new(names)?;
-        leaf.distinguished_name
-            .push(DnType::CommonName, "localhost");
+        let mut leaf =
+            CertificateParams::new(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>())?;
+        leaf.distinguished_name.push(
+            DnType::CommonName,
+            names.first().copied().unwrap_or_default(),
+        );
+        if let Some((from, to)) = valid {
+            let midnight = |d: Date| {
+                date_time_ymd(
+                    i32::from(d.year()),
+                    d.month().unsigned_abs(),
+                    d.day().unsigned_abs(),
+                )
+            };
+            (leaf.not_before, leaf.not_after) = (midnight(from), midnight(to));
+        }
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         leaf.use_authority_key_identifier_extension = true;

@@ -21,7 +21,7 @@ use crate::ingest;
 use crate::problem::Problem;
 use crate::sf;
 use crate::signature::IDEMPOTENCY_KEY;
-use verify::{Caller, verify};
+use verify::{Caller, TIME_PATH, verify};
 
 /// Longest request body on the wire: a full batch that gzip could not shrink.
 const MAX_WIRE_BYTES: usize = ingest::MAX_BODY_BYTES + 4096;
@@ -30,7 +30,7 @@ const MAX_WIRE_BYTES: usize = ingest::MAX_BODY_BYTES + 4096;
 pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
     Router::new()
         .route("/edge/v1/events", post(events))
-        .route("/edge/v1/time", get(time))
+        .route(TIME_PATH, get(time))
         .route("/edge/v1/commands", get(commands))
         .route("/edge/v1/twin", get(twin))
         .route_layer(middleware::from_fn_with_state(app.clone(), gate))

@@ -20,6 +20,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::put;
 use serde_json::json;
 
+use crate::clock::http_date;
 use crate::http::App;
 use crate::problem::{self, Problem};
 use cut::Cut;
@@ -293,6 +294,15 @@ async fn act(what: &What, request: Request, next: Next, cut: &Cut) -> Response {
             response
                 .headers_mut()
                 .remove(crate::signature::SIGNATURE_INPUT);
+            response
+        }
+        What::AlteredDate { seconds } => {
+            let mut response = next.run(request).await;
+            let date =
+                http_date(jiff::Timestamp::now() + jiff::SignedDuration::from_secs(*seconds));
+            if let Ok(date) = date.parse() {
+                response.headers_mut().insert(header::DATE, date);
+            }
             response
         }
         What::Skew { .. }

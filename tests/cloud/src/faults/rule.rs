@@ -58,6 +58,11 @@ pub enum What {
     Unsigned410,
     /// Process and answer, with the signature taken off.
     UnsignedAnswer,
+    /// Process and answer, with a `Date` so far off, changed after signing.
+    AlteredDate {
+        /// Seconds, may be negative.
+        seconds: i64,
+    },
     /// 502 with a page of HTML, as a proxy does; nothing is processed.
     #[serde(rename = "html_502")]
     Html502,

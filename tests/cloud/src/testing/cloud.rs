@@ -28,6 +28,7 @@ pub struct CloudBuilder {
     cluster: Option<&'static Cluster>,
     listen: Option<SocketAddr>,
     authority: Option<String>,
+    certificate: Option<DevCert>,
 }
 
 impl CloudBuilder {
@@ -49,6 +50,12 @@ impl CloudBuilder {
         self
     }
 
+    /// Serves with this certificate instead of one that is always valid.
+    pub fn certificate(mut self, certificate: DevCert) -> Self {
+        self.certificate = Some(certificate);
+        self
+    }
+
     /// Starts.
     ///
     /// # Errors
@@ -66,7 +73,10 @@ impl CloudBuilder {
         let database = runtime
             .spawn(async move { cluster.create_database().await })
             .await??;
-        let certificate = DevCert::generate()?;
+        let certificate = match self.certificate {
+            Some(certificate) => certificate,
+            None => DevCert::generate()?,
+        };
         let directory = TempDir::with_prefix("cloud-")?;
         certificate.write(directory.path())?;
         let mut cloud = Cloud {

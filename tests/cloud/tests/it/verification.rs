@@ -336,15 +336,36 @@ async fn a_suspended_tenant_gets_403_and_an_unclaimed_device_a_signed_410() {
 async fn a_skewed_cloud_says_so_in_its_date() {
     let (cloud, device) = setup().await;
     cloud.clock().set_skew(600);
-    let answer = device.get("/edge/v1/time").await;
+    let answer = device.get("/edge/v1/commands").await;
     assert_eq!(answer.code(), "clock-skew");
     let there = Wrong {
         created: jiff::Timestamp::now().as_second() + 600,
-        ..device.request("GET", "/edge/v1/time", vec![])
+        ..device.request("GET", "/edge/v1/commands", vec![])
     };
     let answer = device.send(there).await;
     assert_eq!(answer.status, 200);
     assert!(answer.is_signed(&device.credentials));
+}
+
+/// Whoever has the key may ask for the time with any clock; nobody else may, and a nonce still works once.
+#[tokio::test]
+async fn the_time_is_told_to_a_device_whose_clock_is_wrong() {
+    let (_cloud, device) = setup().await;
+    for created in [0, jiff::Timestamp::now().as_second() - 400, 4_102_444_800] {
+        let wrong_clock = Wrong {
+            created,
+            ..device.request("GET", "/edge/v1/time", vec![])
+        };
+        let answer = device.send(wrong_clock.clone()).await;
+        assert_eq!(answer.status, 200, "{created}");
+        assert!(answer.is_signed(&device.credentials), "{created}");
+        let forged = Wrong {
+            secret: vec![1; 32],
+            ..wrong_clock.clone()
+        };
+        assert_eq!(device.send(forged).await.code(), "invalid-signature");
+        assert_eq!(device.send(wrong_clock).await.code(), "replayed-nonce");
+    }
 }
 
 #[tokio::test]

@@ -8,19 +8,21 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-use crate::agent::camera::{self, CameraContext, ClipStore};
+use crate::agent::camera::registry::registry;
+use crate::agent::camera::{CameraContext, ClipStore};
 use crate::agent::health::Health;
 use crate::agent::journal::{Fact, Journal, journal};
 use crate::agent::status::StatusHub;
 use crate::agent::time::TimeKeeper;
+use crate::agent::twin::{self, Fetcher, Reach, store::Store};
 use crate::agent::uploader::Uploader;
 use crate::agent::{records, startup, status};
 use crate::board::clock::Clock;
 use crate::board::entropy::Entropy;
 use crate::cloud::client::TOTAL_TIMEOUT;
-use crate::cloud::{Client, Keys, tls};
+use crate::cloud::{Client, Keys, Transport as _, tls};
 use crate::config::{CloudConfig, Config};
 use crate::db::{self, Db, IdSource, Urgency};
 use crate::model::RecordId;
@@ -127,10 +129,22 @@ async fn main(
         )
         .await;
 
+    let store = Store::new(
+        db.clone(),
+        &config.state_dir,
+        ids.clone(),
+        Arc::clone(&wake),
+    );
+    let loaded = twin::load(&store, &config, clock.boot_id(), &time)
+        .await
+        .context("cannot read the twin")?;
+
     let status = StatusHub::default();
+    let mut client = None;
     let sync = match &config.cloud {
         Some(cloud) => {
-            let uploader = uploader(cloud, &db, &time, &entropy)?;
+            let (uploader, clone) = uploader(cloud, &db, &time, &entropy)?;
+            client = Some(clone);
             let sync = uploader.status();
             let stop = supervisor.stop_token(Phase::Sync);
             supervisor.spawn(
@@ -145,6 +159,7 @@ async fn main(
             None
         }
     };
+    let (heartbeat, heartbeats) = watch::channel(config.cloud.as_ref().map(|c| c.heartbeat));
     let health = Health {
         db: db.clone(),
         journal: journal.clone(),
@@ -153,7 +168,7 @@ async fn main(
         ids: ids.clone(),
         status: status.clone(),
         sync,
-        heartbeat: config.cloud.as_ref().map(|c| c.heartbeat),
+        heartbeat: heartbeats,
         started,
     };
     supervisor.spawn(
@@ -172,19 +187,37 @@ async fn main(
         },
         time: time.clone(),
         ids: ids.clone(),
-        entropy,
-        status,
+        entropy: entropy.clone(),
+        status: status.clone(),
         progress: Arc::new(AtomicU64::new(0)),
     };
-    for camera in config.cameras {
-        let stop = supervisor.stop_token(Phase::Intake);
-        supervisor.spawn(
-            Phase::Intake,
-            "camera",
-            camera::run(camera, context.clone(), stop),
-        );
+    let intake = supervisor.stop_token(Phase::Intake);
+    let (cameras, registry) = registry(context, intake.clone());
+    let first = loaded.effective.cameras.clone();
+    supervisor.spawn(Phase::Intake, "cameras", registry.run(first));
+    // Without a cloud nobody can offer a twin; one that is stored from before stays in force.
+    let edge_id = client.as_ref().map(|c| c.edge_id().to_owned());
+    let reach = Reach {
+        cameras,
+        client: client.clone(),
+        heartbeat,
+        status,
+    };
+    let (twin, task) = twin::twin(
+        store,
+        config,
+        edge_id.unwrap_or_default(),
+        clock.boot_id(),
+        time.clone(),
+        reach,
+        loaded,
+    );
+    supervisor.spawn(Phase::Intake, "twin", task.run(intake.clone()));
+    if let Some(client) = client {
+        let open = Arc::new(|_: &[u8]| Err("cannot be verified yet".to_owned()));
+        let fetcher = Fetcher::new(client, open, time.clone(), entropy, twin.clone());
+        supervisor.spawn(Phase::Intake, "twin-fetch", fetcher.run(intake));
     }
-    drop(context);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), epoch = %db.epoch(), "agent is up");
     watchdog::ready("recording");
 
@@ -217,7 +250,7 @@ fn uploader(
     db: &Db,
     time: &TimeKeeper,
     entropy: &Entropy,
-) -> anyhow::Result<Uploader> {
+) -> anyhow::Result<(Uploader, Client)> {
     let keys = Keys::load(&cloud.credentials_file)
         .context("the cloud's credentials cannot be used (cloud.credentials_file)")?;
     let source = time.clone();
@@ -225,12 +258,8 @@ fn uploader(
     let current = keys.of(KeySlot::Current);
     tracing::info!(edge_id = current.edge_id, cloud = %current.api_base, tenant = current.tenant, "syncing to the cloud");
     let client = Client::new(keys, tls, TOTAL_TIMEOUT)?;
-    Ok(Uploader::new(
-        db.clone(),
-        client,
-        time.clone(),
-        entropy.clone(),
-    ))
+    let uploader = Uploader::new(db.clone(), client.clone(), time.clone(), entropy.clone());
+    Ok((uploader, client))
 }
 
 /// Status socket and watchdog.

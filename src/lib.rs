@@ -12,7 +12,7 @@
 //! | 4 composition | `main`, [`cli`], [`daemon`] |
 //! | 3 tasks | [`agent`] |
 //! | 2 adapters | [`media`], [`db`], [`cloud`], [`spool`], [`board`], [`supervise`] |
-//! | 1 decisions | [`motion`], [`recording`], [`outbox`], [`restart`], [`wire`], [`config`] |
+//! | 1 decisions | [`motion`], [`recording`], [`outbox`], [`restart`], [`wire`], [`twin`], [`config`] |
 //! | 0 vocabulary | [`model`], [`time`], [`units`] |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -33,5 +33,6 @@ pub mod restart;
 pub mod spool;
 pub mod supervise;
 pub mod time;
+pub mod twin;
 pub mod units;
 pub mod wire;

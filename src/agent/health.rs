@@ -39,8 +39,8 @@ pub struct Health {
     pub status: StatusHub,
     /// The link to the cloud, where there is one.
     pub sync: Option<watch::Receiver<SyncStatus>>,
-    /// Time between heartbeats; `None` without a cloud.
-    pub heartbeat: Option<Duration>,
+    /// Time between heartbeats; `None` without a cloud. May change.
+    pub heartbeat: watch::Receiver<Option<Duration>>,
     /// When the agent started.
     pub started: Mono,
 }
@@ -48,7 +48,7 @@ pub struct Health {
 impl Health {
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut next_beat = self.time.mono();
+        let mut last_beat: Option<Mono> = None;
         let mut next_floor = self.time.mono() + FLOOR_PERIOD;
         let mut next_expiry = self.time.mono();
         let mut tick = tokio::time::interval(PERIOD);
@@ -62,10 +62,11 @@ impl Health {
                 tracing::warn!(error = %e, "figures cannot be read");
             }
             let now = self.time.mono();
-            if let Some(every) = self.heartbeat
-                && now >= next_beat
+            let every = *self.heartbeat.borrow();
+            if let Some(every) = every
+                && now >= last_beat.map_or(now, |last| last + every)
             {
-                next_beat = now + every;
+                last_beat = Some(now);
                 let record =
                     records::agent(RecordId((self.ids)()), "agent.heartbeat", now, self.beat());
                 self.journal.write(Fact::Told, vec![record]).await;

@@ -6,6 +6,7 @@
 //! | [`journal`] | commits facts and records, in order |
 //! | [`uploader`] | brings the outbox to the cloud |
 //! | [`health`] | heartbeat, figures, the watchdog's probe |
+//! | [`twin`] | takes what the cloud wants this device to be, and makes it so |
 //! | [`status`] | tells a command line how the agent is |
 //! | [`startup`] | runs once: puts in order what a crash left |
 
@@ -16,4 +17,5 @@ pub mod records;
 pub mod startup;
 pub mod status;
 pub mod time;
+pub mod twin;
 pub mod uploader;

@@ -293,6 +293,11 @@ pub fn agent(id: RecordId, kind: &'static str, at: Mono, data: Value) -> Record 
     record(id, kind, class, None, at, data)
 }
 
+/// `twin.reported`: what became of the twin.
+pub fn twin_reported(id: RecordId, at: Mono, report: Value) -> Record {
+    record(id, "twin.reported", Class::Critical, None, at, report)
+}
+
 /// `db.recovered`.
 pub fn db_recovered(id: RecordId, at: Mono, salvaged: u64, damaged_tables: u64) -> Record {
     let data = json!({ "salvaged": salvaged, "damaged_tables": damaged_tables });

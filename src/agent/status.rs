@@ -44,6 +44,9 @@ pub struct CameraStatus {
     pub bitrate_kbps: f64,
     /// Codec and size, e.g. `h264 1920x1080`.
     pub format: Option<String>,
+    /// CLOCK_BOOTTIME at which the capture session began; it names the session.
+    #[serde(default)]
+    pub session_started_ms: Option<u64>,
     /// Sessions after the first.
     pub reconnects: u64,
     /// Packets that were dropped because a consumer was too slow.
@@ -73,6 +76,9 @@ pub struct Status {
     pub cameras: BTreeMap<String, CameraStatus>,
     /// The link to the cloud and the outbox, as JSON.
     pub sync: serde_json::Value,
+    /// Which twin is in force, and what became of the newest.
+    #[serde(default)]
+    pub twin: serde_json::Value,
     /// Unsent records.
     pub backlog: serde_json::Value,
     /// Disk of the clips, the database, this process.
@@ -94,6 +100,13 @@ impl StatusHub {
         self.update(|s| match s.cameras.get_mut(id) {
             Some(camera) => f(camera),
             None => f(s.cameras.entry(id.to_owned()).or_default()),
+        });
+    }
+
+    /// A camera is gone.
+    pub fn forget_camera(&self, id: &str) {
+        self.update(|s| {
+            s.cameras.remove(id);
         });
     }
 

@@ -1,6 +1,7 @@
 //! One request at a time to the cloud: signed, compressed, bounded, and its answer told apart from noise.
 
 use std::io::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flate2::Compression;
@@ -31,6 +32,8 @@ pub struct Client {
     /// Trusts certificates of any date, keeps no connection.
     any_date: reqwest::Client,
     keys: Keys,
+    /// Where the API is, if not where the credentials say; one for all clones.
+    base: Arc<Mutex<Option<Url>>>,
     timeout: Duration,
 }
 
@@ -87,6 +90,8 @@ pub struct Reply {
     pub code: String,
     /// `Date`, where it is one.
     pub date: Option<Wall>,
+    /// Names this version of what was asked for.
+    pub etag: Option<String>,
     /// A cache answered.
     pub cached: bool,
     /// How long the cloud asks to wait.
@@ -108,6 +113,8 @@ pub struct Call<'a> {
     pub content_type: &'a str,
     /// Same for every attempt of one batch.
     pub idempotency_key: Option<Uuid>,
+    /// The version that is known; the cloud answers 304 where it has no other.
+    pub if_none_match: Option<&'a str>,
     /// Compress the body.
     pub gzip: bool,
     /// Who signs.
@@ -131,8 +138,20 @@ impl Client {
             http: http(tls.usual, timeout, 1)?,
             any_date: http(tls.any_date, timeout, 0)?,
             keys: keys.into(),
+            base: Arc::default(),
             timeout,
         })
+    }
+
+    /// From here on the API is at `base`, for every clone of this client; `None`: where the credentials say.
+    pub fn set_base(&self, base: Option<Url>) {
+        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = base;
+    }
+
+    fn base(&self, key: KeySlot) -> Url {
+        let base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = || self.keys.of(key).api_base.clone();
+        base.clone().unwrap_or_else(own)
     }
 
     fn no_answer(&self, e: &reqwest::Error) -> ClientError {
@@ -175,10 +194,9 @@ impl Transport for Client {
             Method::GET
         };
         let credentials = self.keys.of(call.key);
-        let authority = authority(&credentials.api_base);
-        let base_path = credentials.api_base.path().trim_end_matches('/');
-        let path = format!("{base_path}{}", call.path);
-        let mut url = credentials.api_base.clone();
+        let mut url = self.base(call.key);
+        let authority = authority(&url);
+        let path = format!("{}{}", url.path().trim_end_matches('/'), call.path);
         url.set_path(&path);
         let compressed = match call.body {
             Some(body) if call.gzip && body.len() >= GZIP_FROM_BYTES => Some(gzip(body)?),
@@ -208,6 +226,9 @@ impl Transport for Client {
             .request(method.clone(), url)
             .header("signature-input", &signed.signature_input)
             .header("signature", &signed.signature);
+        if let Some(etag) = call.if_none_match {
+            builder = builder.header("if-none-match", etag);
+        }
         if let Some(body) = &request.body {
             builder = builder
                 .header("content-type", body.content_type)
@@ -255,6 +276,9 @@ impl Transport for Client {
             status,
             code: problem_code(response.content_type, &body),
             date: parse_http_date(response.date),
+            etag: Some(text(headers, "etag"))
+                .filter(|e| (1..=128).contains(&e.len()))
+                .map(str::to_owned),
             cached: headers.contains_key("age"),
             retry_after: retry_after(text(headers, "retry-after"), created),
             authentic,

@@ -3,8 +3,9 @@
 //! [`Config::parse`] names each fault with key, value and range; an unknown key is one. The shipped
 //! `config/sentrycam.toml` equals the defaults; a test proves it. Pure: reading files is the caller's.
 
-mod parse;
-mod table;
+pub(crate) mod parse;
+mod source;
+pub(crate) mod table;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +24,10 @@ pub struct Fault {
     pub value: String,
     /// What it must be.
     pub problem: String,
+    /// The same for a program: `type`, `range`, `missing`, `unknown`, `count`, `conflict`, `duplicate`, …
+    pub code: &'static str,
+    /// `key` as a JSON pointer.
+    pub pointer: String,
 }
 
 impl std::fmt::Display for Fault {

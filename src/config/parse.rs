@@ -4,22 +4,21 @@ use std::path::Path;
 use std::time::Duration;
 
 use toml::Table;
-use url::Url;
 
-use super::table::{Faults, Section};
+use super::source::{Streams, source};
+use super::table::{Faults, Kind, Section, pointer};
 use super::{
-    CameraConfig, CloudConfig, Config, Fault, MotionConfig, RecordingConfig, RtspTransport,
-    SourceConfig, SpoolConfig, V4l2Format, Zone,
+    CameraConfig, CloudConfig, Config, Fault, MotionConfig, RecordingConfig, SpoolConfig, Zone,
 };
 use crate::model::{CameraId, RecordMode, Secret};
 use crate::units::ByteSize;
 
 /// Cameras of one agent.
-const MAX_CAMERAS: usize = 64;
+pub(crate) const MAX_CAMERAS: usize = 64;
 /// Include or exclude polygons of one camera.
 const MAX_ZONES: usize = 16;
 /// A name or address is not longer than this.
-const MAX_TEXT: usize = 1024;
+pub(crate) const MAX_TEXT: usize = 1024;
 
 /// Reads a secret from a file; the text of the error is shown.
 pub type ReadSecret<'a> = &'a dyn Fn(&Path) -> Result<Secret, String>;
@@ -42,6 +41,7 @@ impl Config {
         let cloud = top.take("cloud");
         let cameras = top.tables("camera", MAX_CAMERAS);
         top.end();
+        no_id_twice("camera", &cameras, &mut faults);
         let config = Config {
             spool: spool_config(Section::new("spool", spool, &mut faults), &state_dir),
             cloud: match cloud {
@@ -54,6 +54,8 @@ impl Config {
                         key: "cloud".into(),
                         value: String::new(),
                         problem: "must be a table, written as [cloud]".into(),
+                        code: "type",
+                        pointer: pointer("cloud", ""),
                     });
                     None
                 }
@@ -62,23 +64,28 @@ impl Config {
             cameras: cameras
                 .into_iter()
                 .enumerate()
-                .filter_map(|(i, t)| camera(i, t, read_secret, &mut faults))
+                .filter_map(|(i, t)| {
+                    camera(&format!("camera[{i}]"), t, read_secret, None, &mut faults)
+                })
                 .collect(),
             state_dir,
         };
-        for (i, camera) in config.cameras.iter().enumerate() {
-            if config.cameras[..i].iter().any(|c| c.id == camera.id) {
-                faults.push(Fault {
-                    key: format!("camera[{i}].id"),
-                    value: camera.id.to_string(),
-                    problem: "is used by another camera already".into(),
-                });
-            }
-        }
         if faults.is_empty() {
             Ok(config)
         } else {
             Err(faults)
+        }
+    }
+}
+
+/// Ids name cameras in records and paths: each is used once.
+pub(crate) fn no_id_twice(list: &str, cameras: &[Table], faults: &mut Faults) {
+    let id = |t: &Table| t.get("id").and_then(toml::Value::as_str).map(str::to_owned);
+    for (i, camera) in cameras.iter().enumerate() {
+        let Some(own) = id(camera) else { continue };
+        if cameras[..i].iter().any(|c| id(c).as_ref() == Some(&own)) {
+            let mut section = Section::new(format!("{list}[{i}]"), Table::new(), faults);
+            section.fault("id", own, "duplicate", "is used by another camera already");
         }
     }
 }
@@ -92,6 +99,8 @@ fn syntax(text: &str, e: &toml::de::Error) -> Fault {
         key: format!("line {line}, column {column}"),
         value: String::new(),
         problem: format!("is not TOML: {}", e.message()),
+        code: "syntax",
+        pointer: String::new(),
     }
 }
 
@@ -100,7 +109,7 @@ fn spool_config(mut s: Section<'_>, state_dir: &Path) -> SpoolConfig {
         dir: s.path_buf("dir").unwrap_or_else(|| state_dir.join("clips")),
         require_mount: s.boolean("require_mount").unwrap_or(false),
         min_free: s
-            .read("min_free", |v| match v {
+            .read("min_free", &[Kind::Integer, Kind::Text], |v| match v {
                 toml::Value::Integer(n) => u64::try_from(*n)
                     .map(ByteSize)
                     .map_err(|_| "must not be negative".into()),
@@ -133,28 +142,33 @@ fn cloud_config(mut s: Section<'_>, state_dir: &Path) -> CloudConfig {
     config
 }
 
-fn camera(
-    index: usize,
+/// Reads one camera. `local` serves where the table says nothing of where the video comes from.
+pub(crate) fn camera(
+    name: &str,
     table: Table,
     read_secret: ReadSecret<'_>,
+    local: Option<Streams>,
     faults: &mut Faults,
 ) -> Option<CameraConfig> {
-    let name = format!("camera[{index}]");
-    let mut s = Section::new(&name, table, faults);
+    let mut s = Section::new(name, table, faults);
     let id: Option<CameraId> = if s.is_absent("id") {
         s.fault(
             "id",
             "",
+            "missing",
             "is missing: give each camera a short name such as \"door\"",
         );
         None
     } else {
-        s.read("id", |v| {
+        s.read("id", &[Kind::Text], |v| {
             v.as_str().ok_or("must be a text in quotes")?.parse()
         })
     };
     let label = s.string("name", 64);
-    let (main, sub) = source(&mut s, read_secret);
+    let (main, sub) = match local {
+        Some((main, sub)) => (Some(main), sub),
+        None => source(&mut s, read_secret),
+    };
     let stall_timeout = s
         .duration(
             "stall_timeout",
@@ -172,6 +186,8 @@ fn camera(
             key: format!("{name}.motion.enabled"),
             value: "false".into(),
             problem: "needs recording.mode \"continuous\" or \"off\": without motion no clip would ever begin".into(),
+            code: "conflict",
+            pointer: pointer(&format!("{name}.motion"), "enabled"),
         });
     }
     let id = id?;
@@ -186,171 +202,7 @@ fn camera(
     })
 }
 
-/// Exactly one of `url`, `device`, `file`, `test` says where the video comes from.
-fn source(
-    s: &mut Section<'_>,
-    read_secret: ReadSecret<'_>,
-) -> (Option<SourceConfig>, Option<SourceConfig>) {
-    let given: Vec<&str> = ["url", "device", "file", "test"]
-        .into_iter()
-        .filter(|k| !s.is_absent(k))
-        .collect();
-    if given.len() != 1 {
-        let value = given.join(", ");
-        s.fault(
-            "url",
-            value,
-            "give exactly one of url (RTSP), device (V4L2), file, test = true",
-        );
-    }
-    let password = password(s, read_secret);
-    let user = s.string("user", MAX_TEXT);
-    let transport = s
-        .one_of(
-            "transport",
-            &[
-                ("tcp", RtspTransport::Tcp),
-                ("udp", RtspTransport::Udp),
-                ("auto", RtspTransport::Auto),
-            ],
-        )
-        .unwrap_or(RtspTransport::Tcp);
-    let ca_file = s.path_buf("ca_file");
-    let verify_tls = s.boolean("verify_tls").unwrap_or(true);
-    let rtsp = |s: &mut Section<'_>, key: &'static str| {
-        let (url, in_url) = s.read(key, |v| {
-            rtsp_url(v.as_str().ok_or("must be a text in quotes")?)
-        })?;
-        let (url_user, url_password) = in_url.unzip();
-        Some(SourceConfig::Rtsp {
-            url,
-            user: user.clone().or(url_user),
-            password: password.clone().or(url_password.flatten()),
-            transport,
-            ca_file: ca_file.clone(),
-            verify_tls,
-        })
-    };
-    let url = rtsp(s, "url");
-    let sub = rtsp(s, "sub_url");
-    let (width, height) = (s.integer("width", 64, 7680), s.integer("height", 64, 4320));
-    let fps = s.integer("fps", 1, 120);
-    let bitrate_kbps = s.integer("bitrate_kbps", 64, 50_000).unwrap_or(2000);
-    let format = s.one_of(
-        "format",
-        &[
-            ("yuyv", V4l2Format::Yuyv),
-            ("nv12", V4l2Format::Nv12),
-            ("mjpeg", V4l2Format::Mjpeg),
-            ("h264", V4l2Format::H264),
-        ],
-    );
-    let device = s.path_buf("device").map(|device| SourceConfig::V4l2 {
-        device,
-        width,
-        height,
-        fps,
-        format,
-        bitrate_kbps,
-    });
-    let repeat = s.boolean("repeat").unwrap_or(false);
-    let file = s
-        .path_buf("file")
-        .map(|path| SourceConfig::File { path, repeat });
-    let test = s
-        .boolean("test")
-        .filter(|t| *t)
-        .map(|_| SourceConfig::Test {
-            width: width.unwrap_or(1280),
-            height: height.unwrap_or(720),
-            fps: fps.unwrap_or(15),
-            bitrate_kbps,
-        });
-    if sub.is_some() && url.is_none() {
-        s.fault("sub_url", "", "needs url (RTSP) beside it");
-    }
-    (url.or(device).or(file).or(test), sub)
-}
-
-fn password(s: &mut Section<'_>, read_secret: ReadSecret<'_>) -> Option<Secret> {
-    let inline = match s.take("password") {
-        Some(toml::Value::String(p)) => Some(Secret::new(p)),
-        Some(_) => {
-            s.fault("password", "***", "must be a text in quotes");
-            None
-        }
-        None => None,
-    };
-    let Some(file) = s.path_buf("password_file") else {
-        return inline;
-    };
-    if inline.is_some() {
-        s.fault(
-            "password_file",
-            file.display().to_string(),
-            "give either password or password_file",
-        );
-    }
-    match read_secret(&file) {
-        Ok(secret) => Some(secret),
-        Err(e) => {
-            s.fault(
-                "password_file",
-                file.display().to_string(),
-                format!("cannot be read: {e}"),
-            );
-            None
-        }
-    }
-    .or(inline)
-}
-
-type UserAndPassword = (String, Option<Secret>);
-
-/// Checks an RTSP address and takes user and password out of it.
-fn rtsp_url(text: &str) -> Result<(Url, Option<UserAndPassword>), String> {
-    if text.len() > MAX_TEXT {
-        return Err(format!("must be at most {MAX_TEXT} characters"));
-    }
-    let mut url: Url = text
-        .parse()
-        .map_err(|e| format!("is not an address: {e}"))?;
-    if !matches!(url.scheme(), "rtsp" | "rtsps") || url.host_str().is_none_or(str::is_empty) {
-        return Err("must be an address such as rtsp://192.168.1.20:554/stream1".into());
-    }
-    let decode = |s: &str| {
-        percent_decode(s).ok_or("has a user or password that is not percent-encoded UTF-8")
-    };
-    let login = if url.username().is_empty() && url.password().is_none() {
-        None
-    } else {
-        Some((
-            decode(url.username())?,
-            url.password().map(decode).transpose()?.map(Secret::new),
-        ))
-    };
-    // Both calls succeed where there is a host.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    Ok((url, login))
-}
-
-fn percent_decode(s: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(s.len());
-    let mut bytes = s.bytes();
-    while let Some(b) = bytes.next() {
-        if b == b'%' {
-            let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
-            let (high, low) = (digit(bytes.next())?, digit(bytes.next())?);
-            out.push(u8::try_from(high * 16 + low).ok()?);
-        } else {
-            out.push(b);
-        }
-    }
-    String::from_utf8(out).ok()
-}
-
-fn recording_config(mut s: Section<'_>) -> RecordingConfig {
+pub(crate) fn recording_config(mut s: Section<'_>) -> RecordingConfig {
     let seconds = Duration::from_secs;
     let config = RecordingConfig {
         mode: s
@@ -381,7 +233,7 @@ fn recording_config(mut s: Section<'_>) -> RecordingConfig {
     config
 }
 
-fn motion_config(name: &str, table: Table, faults: &mut Faults) -> MotionConfig {
+pub(crate) fn motion_config(name: &str, table: Table, faults: &mut Faults) -> MotionConfig {
     let mut s = Section::new(name, table, faults);
     let enabled = s.boolean("enabled").unwrap_or(true);
     let sensitivity = s.integer("sensitivity", 1, 10).unwrap_or(5) as u8;
@@ -420,10 +272,11 @@ fn zone(mut s: Section<'_>, default_name: &str) -> Option<Zone> {
         s.fault(
             "points",
             "",
+            "missing",
             "is missing: 3 to 32 corners such as [[0.0, 0.5], [1.0, 0.5], [1.0, 1.0]]",
         );
     }
-    let points = s.read("points", |v| {
+    let points = s.read("points", &[Kind::List], |v| {
         let list = v
             .as_array()
             .filter(|l| (3..=32).contains(&l.len()))

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::{RtspTransport, SourceConfig};
 use proptest::prelude::*;
 
 fn parse(text: &str) -> Result<Config, Vec<Fault>> {

@@ -11,18 +11,40 @@ use toml::{Table, Value};
 use super::Fault;
 
 /// All faults of one file.
-pub(super) type Faults = Vec<Fault>;
+pub(crate) type Faults = Vec<Fault>;
+
+/// Kind of a value; what is not of its kind is a fault `type`, what is has the fault `range`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Text,
+    Integer,
+    Number,
+    Boolean,
+    List,
+}
+
+impl Kind {
+    fn is(self, value: &Value) -> bool {
+        match self {
+            Kind::Text => value.is_str(),
+            Kind::Integer => value.is_integer(),
+            Kind::Number => value.is_float() || value.is_integer(),
+            Kind::Boolean => value.is_bool(),
+            Kind::List => value.is_array(),
+        }
+    }
+}
 
 /// One table of the file and its name.
-pub(super) struct Section<'f> {
+pub(crate) struct Section<'f> {
     name: String,
     table: Table,
     known: Vec<&'static str>,
-    pub(super) faults: &'f mut Faults,
+    pub(crate) faults: &'f mut Faults,
 }
 
 impl<'f> Section<'f> {
-    pub(super) fn new(name: impl Into<String>, table: Table, faults: &'f mut Faults) -> Self {
+    pub(crate) fn new(name: impl Into<String>, table: Table, faults: &'f mut Faults) -> Self {
         Section {
             name: name.into(),
             table,
@@ -32,7 +54,7 @@ impl<'f> Section<'f> {
     }
 
     /// Full name of a key.
-    pub(super) fn path(&self, key: &str) -> String {
+    pub(crate) fn path(&self, key: &str) -> String {
         if self.name.is_empty() {
             key.to_owned()
         } else {
@@ -41,49 +63,57 @@ impl<'f> Section<'f> {
     }
 
     /// Notes a fault of a key. The value is shown: never pass a secret.
-    pub(super) fn fault(
+    pub(crate) fn fault(
         &mut self,
         key: &str,
         value: impl Into<String>,
+        code: &'static str,
         problem: impl Into<String>,
     ) {
-        let key = self.path(key);
         self.faults.push(Fault {
-            key,
+            pointer: match key {
+                "" => pointer(&self.name, "") + "/",
+                key => pointer(&self.name, key),
+            },
+            key: self.path(key),
             value: value.into(),
+            code,
             problem: problem.into(),
         });
     }
 
     /// Whether the file does not have the key.
-    pub(super) fn is_absent(&self, key: &str) -> bool {
+    pub(crate) fn is_absent(&self, key: &str) -> bool {
         !self.table.contains_key(key)
     }
 
     /// Takes a value out; `None` where it is absent.
-    pub(super) fn take(&mut self, key: &'static str) -> Option<Value> {
+    pub(crate) fn take(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);
         self.table.remove(key)
     }
 
     /// Takes a value and converts it; a failure is a fault and counts as absent.
-    pub(super) fn read<T>(
+    pub(crate) fn read<T>(
         &mut self,
         key: &'static str,
+        kinds: &[Kind],
         f: impl FnOnce(&Value) -> Result<T, String>,
     ) -> Option<T> {
         let value = self.take(key)?;
         match f(&value) {
             Ok(t) => Some(t),
             Err(problem) => {
-                self.fault(key, shown(&value), problem);
+                let right_kind = kinds.iter().any(|k| k.is(&value));
+                let code = if right_kind { "range" } else { "type" };
+                self.fault(key, shown(&value), code, problem);
                 None
             }
         }
     }
 
-    pub(super) fn string(&mut self, key: &'static str, max: usize) -> Option<String> {
-        self.read(key, |v| {
+    pub(crate) fn string(&mut self, key: &'static str, max: usize) -> Option<String> {
+        self.read(key, &[Kind::Text], |v| {
             let s = v.as_str().ok_or("must be a text in quotes")?;
             if s.is_empty() || s.len() > max {
                 return Err(format!("must be 1 to {max} characters"));
@@ -92,8 +122,8 @@ impl<'f> Section<'f> {
         })
     }
 
-    pub(super) fn path_buf(&mut self, key: &'static str) -> Option<PathBuf> {
-        self.read(key, |v| {
+    pub(crate) fn path_buf(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.read(key, &[Kind::Text], |v| {
             let path = PathBuf::from(v.as_str().ok_or("must be a path in quotes")?);
             if path.is_absolute() {
                 Ok(path)
@@ -103,14 +133,14 @@ impl<'f> Section<'f> {
         })
     }
 
-    pub(super) fn boolean(&mut self, key: &'static str) -> Option<bool> {
-        self.read(key, |v| {
+    pub(crate) fn boolean(&mut self, key: &'static str) -> Option<bool> {
+        self.read(key, &[Kind::Boolean], |v| {
             v.as_bool().ok_or_else(|| "must be true or false".into())
         })
     }
 
-    pub(super) fn integer(&mut self, key: &'static str, min: u32, max: u32) -> Option<u32> {
-        self.read(key, |v| {
+    pub(crate) fn integer(&mut self, key: &'static str, min: u32, max: u32) -> Option<u32> {
+        self.read(key, &[Kind::Integer], |v| {
             let n = v
                 .as_integer()
                 .and_then(|n| u32::try_from(n).ok())
@@ -119,8 +149,8 @@ impl<'f> Section<'f> {
         })
     }
 
-    pub(super) fn number(&mut self, key: &'static str, min: f64, max: f64) -> Option<f64> {
-        self.read(key, |v| {
+    pub(crate) fn number(&mut self, key: &'static str, min: f64, max: f64) -> Option<f64> {
+        self.read(key, &[Kind::Number], |v| {
             let n = v
                 .as_float()
                 .or(v.as_integer().map(|n| n as f64))
@@ -129,13 +159,13 @@ impl<'f> Section<'f> {
         })
     }
 
-    pub(super) fn duration(
+    pub(crate) fn duration(
         &mut self,
         key: &'static str,
         min: Duration,
         max: Duration,
     ) -> Option<Duration> {
-        self.read(key, |v| {
+        self.read(key, &[Kind::Number, Kind::Text], |v| {
             let d = match v {
                 Value::Integer(n) => u64::try_from(*n).ok().map(Duration::from_secs),
                 Value::Float(s) => Duration::try_from_secs_f64(*s).ok(),
@@ -155,8 +185,8 @@ impl<'f> Section<'f> {
         })
     }
 
-    pub(super) fn one_of<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
-        self.read(key, |v| {
+    pub(crate) fn one_of<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+        self.read(key, &[Kind::Text], |v| {
             let found = v
                 .as_str()
                 .and_then(|s| words.iter().find(|(word, _)| *word == s));
@@ -171,7 +201,7 @@ impl<'f> Section<'f> {
     }
 
     /// Takes a sub-table; absent counts as empty.
-    pub(super) fn table(&mut self, key: &'static str) -> Table {
+    pub(crate) fn table(&mut self, key: &'static str) -> Table {
         match self.take(key) {
             None => Table::new(),
             Some(Value::Table(t)) => t,
@@ -179,6 +209,7 @@ impl<'f> Section<'f> {
                 self.fault(
                     key,
                     shown(&other),
+                    "type",
                     format!("must be a table, written as [{}]", self.path(key)),
                 );
                 Table::new()
@@ -187,7 +218,7 @@ impl<'f> Section<'f> {
     }
 
     /// Takes a list of tables, at most `max` of them.
-    pub(super) fn tables(&mut self, key: &'static str, max: usize) -> Vec<Table> {
+    pub(crate) fn tables(&mut self, key: &'static str, max: usize) -> Vec<Table> {
         let Some(value) = self.take(key) else {
             return Vec::new();
         };
@@ -195,6 +226,7 @@ impl<'f> Section<'f> {
             self.fault(
                 key,
                 shown(&value),
+                "type",
                 format!("must be a list, each written as [[{}]]", self.path(key)),
             );
             return Vec::new();
@@ -203,6 +235,7 @@ impl<'f> Section<'f> {
             self.fault(
                 key,
                 format!("{} of them", items.len()),
+                "count",
                 format!("must be at most {max}"),
             );
         }
@@ -210,14 +243,14 @@ impl<'f> Section<'f> {
         for item in items.into_iter().take(max) {
             match item {
                 Value::Table(t) => tables.push(t),
-                other => self.fault(key, shown(&other), "must be a list of tables"),
+                other => self.fault(key, shown(&other), "type", "must be a list of tables"),
             }
         }
         tables
     }
 
     /// What is left was not understood.
-    pub(super) fn end(mut self) {
+    pub(crate) fn end(mut self) {
         for (key, _) in std::mem::take(&mut self.table) {
             let near = self
                 .known
@@ -229,9 +262,25 @@ impl<'f> Section<'f> {
                 .map(|(_, k)| format!(", did you mean `{k}`?"))
                 .unwrap_or_default();
             // The value is not shown: a misspelt password is still a password.
-            self.fault(&key, "", format!("is not a known key{hint}"));
+            self.fault(&key, "", "unknown", format!("is not a known key{hint}"));
         }
     }
+}
+
+/// The place of a key as a JSON pointer (RFC 6901): `camera[0].motion` and `fps` make `/camera/0/motion/fps`.
+pub(crate) fn pointer(section: &str, key: &str) -> String {
+    let mut pointer = String::new();
+    for part in section.split(['.', '[']).filter(|p| !p.is_empty()) {
+        pointer.push('/');
+        pointer.push_str(part.trim_end_matches(']'));
+    }
+    if !key.is_empty() {
+        pointer.push('/');
+        // A key that is not ours may be of any length.
+        let key: String = key.chars().take(64).collect();
+        pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+    }
+    pointer
 }
 
 /// A value for a message, cut to a readable length; tables are only named.
@@ -302,6 +351,14 @@ mod tests {
         }
         assert_eq!(show_duration(Duration::from_secs(7200)), "2 h");
         assert_eq!(show_duration(Duration::from_secs(60)), "60 s");
+    }
+
+    #[test]
+    fn places_are_json_pointers() {
+        let p = pointer("camera[3].motion.include[0]", "points");
+        assert_eq!(p, "/camera/3/motion/include/0/points");
+        assert_eq!(pointer("", "a/b~c"), "/a~1b~0c");
+        assert_eq!(pointer("cameras", ""), "/cameras");
     }
 
     #[test]

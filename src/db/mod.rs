@@ -15,6 +15,7 @@ pub mod query;
 pub mod recordings;
 pub mod recover;
 pub mod schema;
+pub mod twin;
 pub mod writer;
 
 use std::path::{Path, PathBuf};

@@ -52,7 +52,7 @@ pub fn put_aside(path: &Path, now: Wall) -> Result<PathBuf, DbError> {
 }
 
 /// Columns that are carried over, in an order that respects references; `outbox.seq` is made anew.
-const TABLES: [(&str, &str, &str); 5] = [
+const TABLES: [(&str, &str, &str); 6] = [
     ("boots", "id, boot_id, offset_us, quality", "id"),
     (
         "events",
@@ -74,6 +74,12 @@ const TABLES: [(&str, &str, &str); 5] = [
         "dead_letter",
         "seq, id, class, body, boot, boottime_ns, code, detail, died_boot, died_ns",
         "seq",
+    ),
+    (
+        "twin",
+        "id, desired, status, reasons, judge, version, document, fallback_version, fallback_document, \
+         until_boot, until_ns, until_us, carried",
+        "id",
     ),
 ];
 

@@ -135,6 +135,13 @@ impl EventMachine {
         }
     }
 
+    /// Other times from here on; an event under way goes on with them.
+    pub fn retime(&mut self, config: &RecordingConfig) {
+        self.pre_roll = config.pre_roll;
+        self.post_roll = config.post_roll;
+        self.max_event = config.max_event;
+    }
+
     /// Whether an event is under way.
     pub fn is_active(&self) -> bool {
         self.active.is_some()

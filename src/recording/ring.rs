@@ -73,6 +73,11 @@ impl<T: Item> Ring<T> {
         }
     }
 
+    /// Keeps more or less from here on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Takes the next item in decoding order and lets go of what is no longer wanted.
     ///
     /// A key frame that is not later than the newest picture means that the clock went backwards: what lies before it

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Modules by floor. `config` lies between vocabulary and decisions: its checked types are what decisions are given.
-const FLOORS: [(&str, u8); 19] = [
+const FLOORS: [(&str, u8); 20] = [
     ("model", 0),
     ("time", 0),
     ("units", 0),
@@ -14,6 +14,7 @@ const FLOORS: [(&str, u8); 19] = [
     ("outbox", 2),
     ("restart", 2),
     ("wire", 2),
+    ("twin", 2),
     // Events are made of verdicts.
     ("recording", 3),
     ("media", 4),

@@ -38,7 +38,7 @@ async fn health(device: &Device<Client>) {
         ids: Arc::new(Uuid::now_v7),
         status: status.clone(),
         sync: None,
-        heartbeat: None,
+        heartbeat: tokio::sync::watch::channel(None).1,
         started: device.time().mono(),
     };
     let stop = CancellationToken::new();

@@ -25,4 +25,7 @@ mod simulation;
 mod sync;
 mod sync_adversity;
 mod sync_keys;
+mod twin;
+mod twin_bench;
+mod twin_hostile;
 mod watch;

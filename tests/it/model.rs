@@ -240,6 +240,7 @@ impl Cloud {
             status,
             code: code.to_owned(),
             date: Some(Wall::from_unix_seconds(self.now())),
+            etag: None,
             cached: false,
             retry_after: None,
             authentic: status == 200,

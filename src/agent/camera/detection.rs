@@ -47,6 +47,15 @@ impl Detection {
         self.state
     }
 
+    /// Other zones or another sensitivity; the model learns the scene anew, silently, and the decoder goes on.
+    pub fn retune(&mut self, config: MotionConfig) {
+        self.detector = Box::new(CellDetector::new(&config));
+        self.config = config;
+        if self.config.enabled {
+            self.state = "warming";
+        }
+    }
+
     /// The stream that is watched begins or changes; the model warms up silently.
     pub fn stream(&mut self, caps: Option<&TrackCaps>) {
         self.sampler = None;

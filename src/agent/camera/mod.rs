@@ -11,9 +11,12 @@
 mod clip_task;
 mod detection;
 pub mod recorder;
+pub mod registry;
 mod reporter;
+mod retune;
 mod session;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use self::clip_task::ClipStore;
@@ -47,8 +50,14 @@ pub struct CameraContext {
     pub progress: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
 
-/// Runs one camera until `stop`; then its event is ended and its clips are closed.
-pub async fn run(config: CameraConfig, context: CameraContext, stop: CancellationToken) {
+/// Runs one camera until `stop`; then its event is ended and its clips are closed. What changes in `tuned` is taken
+/// over while it runs.
+pub async fn run(
+    tuned: watch::Receiver<CameraConfig>,
+    context: CameraContext,
+    stop: CancellationToken,
+) {
+    let config = tuned.borrow().clone();
     let recorder = Recorder::new(
         config.id.clone(),
         config.recording.clone(),
@@ -57,7 +66,7 @@ pub async fn run(config: CameraConfig, context: CameraContext, stop: Cancellatio
         context.ids.clone(),
     );
     let mut reporter = Reporter::new(&config, &context);
-    let mut session = Session::new(config, context.clone(), recorder);
+    let mut session = Session::new(tuned, context.clone(), recorder);
     let mut backoff = Backoff::camera();
     loop {
         let down = session.run(&mut reporter, &mut backoff, &stop).await;

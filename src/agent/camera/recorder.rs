@@ -79,6 +79,15 @@ impl Recorder {
         }
     }
 
+    /// Other lengths or another mode; an open clip of another mode is closed.
+    pub fn retune(&mut self, config: RecordingConfig) {
+        if config.mode != self.config.mode {
+            self.open = None;
+            self.wanted = None;
+        }
+        self.config = config;
+    }
+
     /// A stream begins or changes: what was open is closed, an event goes on in another clip.
     pub fn stream(&mut self, stream: Option<Stream>) {
         if let Some(open) = self.open.take() {

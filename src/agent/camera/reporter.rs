@@ -72,6 +72,14 @@ impl Reporter {
         }
     }
 
+    /// People call it something else now.
+    pub fn rename(&mut self, name: &str) {
+        self.name = name.to_owned();
+        self.context
+            .status
+            .camera(self.camera.as_str(), |c| c.name = name.to_owned());
+    }
+
     /// Frames arrive.
     pub async fn up(&mut self, info: &StreamInfo) {
         let format = format!("{} {}x{}", info.codec, info.width, info.height);
@@ -136,6 +144,9 @@ impl Reporter {
     /// A session begins to connect: the stall is counted from here.
     pub fn session_starts(&mut self, stats: &Stats) {
         let now = self.context.time.mono();
+        self.context.status.camera(self.camera.as_str(), |c| {
+            c.session_started_ms = Some(now.0 / 1_000_000);
+        });
         let (packets, bytes) = (stats.packets.load(Relaxed), stats.bytes.load(Relaxed));
         self.window = Some(Window {
             at: now,

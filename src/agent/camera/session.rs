@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -29,18 +29,20 @@ use crate::time::{Anchor, Mono, Pts};
 /// next key frame and counts it.
 const QUEUE: usize = 512;
 /// Pre-roll memory at most: 10 s at 25 Mbit/s. When full the oldest GOPs go.
-const RING_BYTES: usize = 32 << 20;
+pub(super) const RING_BYTES: usize = 32 << 20;
 /// A stalled sub-stream is tried again this often; meanwhile the main stream is watched.
 const SUB_RETRY: Duration = Duration::from_secs(30);
 
 /// The parts of a camera that outlive a session, and the loop over one.
 pub struct Session {
-    config: CameraConfig,
+    pub(super) config: CameraConfig,
     context: CameraContext,
-    recorder: Recorder,
-    detection: Detection,
-    machine: EventMachine,
-    ring: Ring<Packet>,
+    pub(super) recorder: Recorder,
+    pub(super) detection: Detection,
+    pub(super) machine: EventMachine,
+    pub(super) ring: Ring<Packet>,
+    /// New settings for what runs.
+    tuned: watch::Receiver<CameraConfig>,
     active: Option<(EventId, Pts)>,
     /// Position of the last picture that was judged.
     newest: Pts,
@@ -82,8 +84,14 @@ impl Sub {
 
 impl Session {
     /// The parts of `config`'s camera.
-    pub fn new(config: CameraConfig, context: CameraContext, recorder: Recorder) -> Self {
+    pub fn new(
+        tuned: watch::Receiver<CameraConfig>,
+        context: CameraContext,
+        recorder: Recorder,
+    ) -> Self {
+        let config = tuned.borrow().clone();
         Self {
+            tuned,
             recorder,
             detection: Detection::new(config.motion.clone()),
             machine: EventMachine::new(&config.recording),
@@ -157,6 +165,10 @@ impl Session {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break None,
+                Ok(()) = self.tuned.changed() => {
+                    let config = self.tuned.borrow_and_update().clone();
+                    self.retune(config, reporter).await;
+                }
                 event = events.recv() => match event {
                     Some(CaptureEvent::Up { info, caps, anchor: zero }) => {
                         anchor = Some(zero);
@@ -322,7 +334,7 @@ impl Session {
     }
 
     /// Carries out what the machine decided, in order.
-    async fn act(&mut self, actions: Vec<Action>, anchor: Option<Anchor>) {
+    pub(super) async fn act(&mut self, actions: Vec<Action>, anchor: Option<Anchor>) {
         let anchor = anchor
             .or(self.recorder.current_stream().map(|s| s.anchor))
             .unwrap_or(Anchor { zero: Mono(0) });

@@ -70,6 +70,7 @@ impl<T: Transport> Uploader<T> {
             body,
             content_type: BATCH_TYPE,
             idempotency_key: key,
+            if_none_match: None,
             gzip: sent >= self.no_gzip_until,
             key: self.keys.slot(),
             any_date,

@@ -10,7 +10,7 @@ use reqwest::header::HeaderMap;
 use url::Url;
 use uuid::Uuid;
 
-use super::keys::Keys;
+use super::keys::SharedKeys;
 use super::tls::{TlsConfigs, is_about_dates};
 use crate::model::limits::MAX_ANSWER_BYTES;
 use crate::time::Wall;
@@ -30,7 +30,8 @@ pub struct Client {
     http: reqwest::Client,
     /// Trusts certificates of any date, keeps no connection.
     any_date: reqwest::Client,
-    keys: Keys,
+    edge_id: String,
+    keys: SharedKeys,
     timeout: Duration,
 }
 
@@ -100,7 +101,7 @@ pub struct Reply {
 /// What is sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {
-    /// Path below the API's base, e.g. `/edge/v1/events`.
+    /// Path below the API's base, e.g. `/edge/v1/events`, and the query where there is one.
     pub path: &'a str,
     /// Body of a POST; `None` is a GET.
     pub body: Option<&'a [u8]>,
@@ -123,16 +124,23 @@ impl Client {
     /// # Errors
     /// [`ClientError::Setup`].
     pub fn new(
-        keys: impl Into<Keys>,
+        keys: impl Into<SharedKeys>,
         tls: TlsConfigs,
         timeout: Duration,
     ) -> Result<Client, ClientError> {
+        let keys = keys.into();
         Ok(Client {
             http: http(tls.usual, timeout, 1)?,
             any_date: http(tls.any_date, timeout, 0)?,
-            keys: keys.into(),
+            edge_id: keys.of(KeySlot::Current).edge_id,
+            keys,
             timeout,
         })
+    }
+
+    /// The keys that it signs with, shared with its clones.
+    pub fn keys(&self) -> &SharedKeys {
+        &self.keys
     }
 
     fn no_answer(&self, e: &reqwest::Error) -> ClientError {
@@ -152,7 +160,7 @@ impl Client {
 
 impl Transport for Client {
     fn edge_id(&self) -> &str {
-        &self.keys.of(KeySlot::Current).edge_id
+        &self.edge_id
     }
 
     fn has_next_key(&self) -> bool {
@@ -177,9 +185,13 @@ impl Transport for Client {
         let credentials = self.keys.of(call.key);
         let authority = authority(&credentials.api_base);
         let base_path = credentials.api_base.path().trim_end_matches('/');
-        let path = format!("{base_path}{}", call.path);
+        let (below, query) = call.path.split_once('?').unwrap_or((call.path, ""));
+        let path = format!("{base_path}{below}");
         let mut url = credentials.api_base.clone();
         url.set_path(&path);
+        if !query.is_empty() {
+            url.set_query(Some(query));
+        }
         let compressed = match call.body {
             Some(body) if call.gzip && body.len() >= GZIP_FROM_BYTES => Some(gzip(body)?),
             _ => None,
@@ -190,7 +202,7 @@ impl Transport for Client {
             method: method.as_str(),
             authority: &authority,
             path: &path,
-            query: "",
+            query,
             body: wire.map(|bytes| Body {
                 content_type: call.content_type,
                 content_encoding: compressed.as_ref().map(|_| "gzip"),

@@ -8,25 +8,30 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-use crate::agent::camera::{self, CameraContext, ClipStore};
+use crate::agent::camera::{self, CameraContext, ClipStore, Desk};
+use crate::agent::executor::{Executor, Hands};
 use crate::agent::health::Health;
+use crate::agent::inbox::{Bells, Inbox};
 use crate::agent::journal::{Fact, Journal, journal};
+use crate::agent::poll::Poll;
 use crate::agent::status::StatusHub;
 use crate::agent::time::TimeKeeper;
 use crate::agent::uploader::Uploader;
 use crate::agent::{records, startup, status};
 use crate::board::clock::Clock;
 use crate::board::entropy::Entropy;
+use crate::board::logind::Logind;
 use crate::cloud::client::TOTAL_TIMEOUT;
 use crate::cloud::{Client, Keys, tls};
-use crate::config::{CloudConfig, Config};
+use crate::config::{CloudConfig, Config, summary::summary};
 use crate::db::{self, Db, IdSource, Urgency};
 use crate::model::RecordId;
 use crate::outbox::quota::Quotas;
 use crate::spool::Spool;
 use crate::supervise::{Phase, Supervisor, logging, watchdog};
+use crate::time::Mono;
 use crate::wire::keys::KeySlot;
 
 /// The last pass of the uploader at shutdown.
@@ -127,10 +132,52 @@ async fn main(
         )
         .await;
 
-    let status = StatusHub::default();
+    let (status, desk) = (StatusHub::default(), Desk::default());
     let sync = match &config.cloud {
         Some(cloud) => {
-            let uploader = uploader(cloud, &db, &time, &entropy)?;
+            let client = client(cloud, &time)?;
+            let bells = Bells {
+                sync: Arc::clone(&wake),
+                ..Bells::default()
+            };
+            let uploader = Uploader::new(db.clone(), client.clone(), time.clone(), entropy.clone())
+                .poking(Arc::clone(&bells.poke));
+            let hands = Hands {
+                desk: desk.clone(),
+                spool: spool.clone(),
+                min_free: config.spool.min_free,
+                twin: None,
+                machine: Logind::default(),
+                keys: client.keys().clone(),
+                rotation: None,
+                unclaim: None,
+                status: status.clone(),
+                config: summary(&config),
+            };
+            let inbox = Inbox::new(
+                db.clone(),
+                client.keys().clone(),
+                time.clone(),
+                ids.clone(),
+                hands.able(),
+                &bells,
+            );
+            // Without a link to a broker it is away since ever.
+            let (_, broker_away) = watch::channel(Some(Mono(0)));
+            let poll = Poll::new(
+                client,
+                inbox.clone(),
+                time.clone(),
+                entropy.clone(),
+                Arc::clone(&bells.poke),
+                broker_away,
+            );
+            let stop = supervisor.stop_token(Phase::Intake);
+            supervisor.spawn(Phase::Intake, "poll", poll.run(stop));
+            let executor =
+                Executor::new(db.clone(), time.clone(), ids.clone(), inbox, bells, hands);
+            let stop = supervisor.stop_token(Phase::Intake);
+            supervisor.spawn(Phase::Intake, "executor", executor.run(stop));
             let sync = uploader.status();
             let stop = supervisor.stop_token(Phase::Sync);
             supervisor.spawn(
@@ -174,6 +221,7 @@ async fn main(
         ids: ids.clone(),
         entropy,
         status,
+        desk,
         progress: Arc::new(AtomicU64::new(0)),
     };
     for camera in config.cameras {
@@ -212,25 +260,14 @@ async fn main(
     Ok((code, closer))
 }
 
-fn uploader(
-    cloud: &CloudConfig,
-    db: &Db,
-    time: &TimeKeeper,
-    entropy: &Entropy,
-) -> anyhow::Result<Uploader> {
+fn client(cloud: &CloudConfig, time: &TimeKeeper) -> anyhow::Result<Client> {
     let keys = Keys::load(&cloud.credentials_file)
         .context("the cloud's credentials cannot be used (cloud.credentials_file)")?;
     let source = time.clone();
     let tls = tls::client_config(cloud.ca_file.as_deref(), Arc::new(move || source.wall()))?;
     let current = keys.of(KeySlot::Current);
     tracing::info!(edge_id = current.edge_id, cloud = %current.api_base, tenant = current.tenant, "syncing to the cloud");
-    let client = Client::new(keys, tls, TOTAL_TIMEOUT)?;
-    Ok(Uploader::new(
-        db.clone(),
-        client,
-        time.clone(),
-        entropy.clone(),
-    ))
+    Ok(Client::new(keys, tls, TOTAL_TIMEOUT)?)
 }
 
 /// Status socket and watchdog.

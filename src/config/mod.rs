@@ -4,6 +4,7 @@
 //! `config/sentrycam.toml` equals the defaults; a test proves it. Pure: reading files is the caller's.
 
 mod parse;
+pub mod summary;
 mod table;
 
 use std::path::PathBuf;

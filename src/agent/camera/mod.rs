@@ -9,6 +9,7 @@
 //! [`session`] lives from one connect to one down; this module owns what outlives it: back-off, counters, reports.
 
 mod clip_task;
+pub mod desk;
 mod detection;
 pub mod recorder;
 mod reporter;
@@ -17,6 +18,7 @@ mod session;
 use tokio_util::sync::CancellationToken;
 
 pub use self::clip_task::ClipStore;
+pub use self::desk::Desk;
 use self::recorder::Recorder;
 use self::reporter::Reporter;
 use self::session::Session;
@@ -43,6 +45,8 @@ pub struct CameraContext {
     pub entropy: Entropy,
     /// Where the status is published.
     pub status: StatusHub,
+    /// Where others find this camera.
+    pub desk: Desk,
     /// Raised whenever a frame arrives.
     pub progress: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
@@ -57,7 +61,8 @@ pub async fn run(config: CameraConfig, context: CameraContext, stop: Cancellatio
         context.ids.clone(),
     );
     let mut reporter = Reporter::new(&config, &context);
-    let mut session = Session::new(config, context.clone(), recorder);
+    let asks = context.desk.open(&config.id);
+    let mut session = Session::new(config, context.clone(), recorder, asks);
     let mut backoff = Backoff::camera();
     loop {
         let down = session.run(&mut reporter, &mut backoff, &stop).await;
@@ -68,6 +73,7 @@ pub async fn run(config: CameraConfig, context: CameraContext, stop: Cancellatio
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
+            () = session.decline_asks() => {}
             () = tokio::time::sleep(retry_at.since(now)) => {}
         }
         session.reconnecting();

@@ -11,9 +11,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
 use crate::agent::camera::registry::registry;
-use crate::agent::camera::{CameraContext, ClipStore};
+use crate::agent::camera::{CameraContext, ClipStore, Desk};
+use crate::agent::executor::{Executor, Hands};
 use crate::agent::health::Health;
+use crate::agent::inbox::{Bells, Inbox};
 use crate::agent::journal::{Fact, Journal, journal};
+use crate::agent::poll::Poll;
 use crate::agent::status::StatusHub;
 use crate::agent::time::TimeKeeper;
 use crate::agent::twin::{self, Fetcher, Reach, store::Store};
@@ -21,14 +24,16 @@ use crate::agent::uploader::Uploader;
 use crate::agent::{records, startup, status};
 use crate::board::clock::Clock;
 use crate::board::entropy::Entropy;
+use crate::board::logind::Logind;
 use crate::cloud::client::TOTAL_TIMEOUT;
 use crate::cloud::{Client, Keys, Transport as _, tls};
-use crate::config::{CloudConfig, Config};
+use crate::config::{CloudConfig, Config, summary::summary};
 use crate::db::{self, Db, IdSource, Urgency};
 use crate::model::RecordId;
 use crate::outbox::quota::Quotas;
 use crate::spool::Spool;
 use crate::supervise::{Phase, Supervisor, logging, watchdog};
+use crate::time::Mono;
 use crate::wire::keys::KeySlot;
 
 /// The last pass of the uploader at shutdown.
@@ -138,13 +143,55 @@ async fn main(
     let loaded = twin::load(&store, &config, clock.boot_id(), &time)
         .await
         .context("cannot read the twin")?;
-
-    let status = StatusHub::default();
-    let mut client = None;
+    let refresh = Arc::<Notify>::default();
+    let (status, desk) = (StatusHub::default(), Desk::default());
+    let mut fetching = None;
     let sync = match &config.cloud {
         Some(cloud) => {
-            let (uploader, clone) = uploader(cloud, &db, &time, &entropy)?;
-            client = Some(clone);
+            let client = client(cloud, &time)?;
+            fetching = Some(client.clone());
+            let bells = Bells {
+                sync: Arc::clone(&wake),
+                ..Bells::default()
+            };
+            let uploader = Uploader::new(db.clone(), client.clone(), time.clone(), entropy.clone())
+                .poking(Arc::clone(&bells.poke));
+            let hands = Hands {
+                desk: desk.clone(),
+                spool: spool.clone(),
+                min_free: config.spool.min_free,
+                twin: Some(Arc::clone(&refresh)),
+                machine: Logind::default(),
+                keys: client.keys().clone(),
+                rotation: None,
+                unclaim: None,
+                status: status.clone(),
+                config: summary(&config),
+            };
+            let inbox = Inbox::new(
+                db.clone(),
+                client.keys().clone(),
+                time.clone(),
+                ids.clone(),
+                hands.able(),
+                &bells,
+            );
+            // Without a link to a broker it is away since ever.
+            let (_, broker_away) = watch::channel(Some(Mono(0)));
+            let poll = Poll::new(
+                client,
+                inbox.clone(),
+                time.clone(),
+                entropy.clone(),
+                Arc::clone(&bells.poke),
+                broker_away,
+            );
+            let stop = supervisor.stop_token(Phase::Intake);
+            supervisor.spawn(Phase::Intake, "poll", poll.run(stop));
+            let executor =
+                Executor::new(db.clone(), time.clone(), ids.clone(), inbox, bells, hands);
+            let stop = supervisor.stop_token(Phase::Intake);
+            supervisor.spawn(Phase::Intake, "executor", executor.run(stop));
             let sync = uploader.status();
             let stop = supervisor.stop_token(Phase::Sync);
             supervisor.spawn(
@@ -189,6 +236,7 @@ async fn main(
         ids: ids.clone(),
         entropy: entropy.clone(),
         status: status.clone(),
+        desk,
         progress: Arc::new(AtomicU64::new(0)),
     };
     let intake = supervisor.stop_token(Phase::Intake);
@@ -196,12 +244,13 @@ async fn main(
     let first = loaded.effective.cameras.clone();
     supervisor.spawn(Phase::Intake, "cameras", registry.run(first));
     // Without a cloud nobody can offer a twin; one that is stored from before stays in force.
-    let edge_id = client.as_ref().map(|c| c.edge_id().to_owned());
+    let edge_id = fetching.as_ref().map(|c| c.edge_id().to_owned());
     let reach = Reach {
         cameras,
-        client: client.clone(),
+        client: fetching.clone(),
         heartbeat,
         status,
+        refresh,
     };
     let (twin, task) = twin::twin(
         store,
@@ -213,9 +262,8 @@ async fn main(
         loaded,
     );
     supervisor.spawn(Phase::Intake, "twin", task.run(intake.clone()));
-    if let Some(client) = client {
-        let open = Arc::new(|_: &[u8]| Err("cannot be verified yet".to_owned()));
-        let fetcher = Fetcher::new(client, open, time.clone(), entropy, twin.clone());
+    if let Some(client) = fetching {
+        let fetcher = Fetcher::new(client, time.clone(), entropy, twin.clone());
         supervisor.spawn(Phase::Intake, "twin-fetch", fetcher.run(intake));
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), epoch = %db.epoch(), "agent is up");
@@ -245,21 +293,14 @@ async fn main(
     Ok((code, closer))
 }
 
-fn uploader(
-    cloud: &CloudConfig,
-    db: &Db,
-    time: &TimeKeeper,
-    entropy: &Entropy,
-) -> anyhow::Result<(Uploader, Client)> {
+fn client(cloud: &CloudConfig, time: &TimeKeeper) -> anyhow::Result<Client> {
     let keys = Keys::load(&cloud.credentials_file)
         .context("the cloud's credentials cannot be used (cloud.credentials_file)")?;
     let source = time.clone();
     let tls = tls::client_config(cloud.ca_file.as_deref(), Arc::new(move || source.wall()))?;
     let current = keys.of(KeySlot::Current);
     tracing::info!(edge_id = current.edge_id, cloud = %current.api_base, tenant = current.tenant, "syncing to the cloud");
-    let client = Client::new(keys, tls, TOTAL_TIMEOUT)?;
-    let uploader = Uploader::new(db.clone(), client.clone(), time.clone(), entropy.clone());
-    Ok((uploader, client))
+    Ok(Client::new(keys, tls, TOTAL_TIMEOUT)?)
 }
 
 /// Status socket and watchdog.

@@ -5,14 +5,19 @@
 //! | [`camera`] | captures, detects, keeps clips; one a camera |
 //! | [`journal`] | commits facts and records, in order |
 //! | [`uploader`] | brings the outbox to the cloud |
+//! | [`inbox`], [`poll`] | take commands in: from whoever brings them, by asking the cloud |
+//! | [`executor`] | carries them out, one after another |
 //! | [`health`] | heartbeat, figures, the watchdog's probe |
 //! | [`twin`] | takes what the cloud wants this device to be, and makes it so |
 //! | [`status`] | tells a command line how the agent is |
 //! | [`startup`] | runs once: puts in order what a crash left |
 
 pub mod camera;
+pub mod executor;
 pub mod health;
+pub mod inbox;
 pub mod journal;
+pub mod poll;
 pub mod records;
 pub mod startup;
 pub mod status;

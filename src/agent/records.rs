@@ -4,10 +4,13 @@
 
 use serde_json::{Value, json};
 
+use crate::command::State;
+use crate::db::commands::Said;
 use crate::db::events::EventFacts;
 use crate::db::recordings::{KeptFile, Opening};
+use crate::db::snapshots::Picture;
 use crate::model::{
-    CameraId, Class, EventId, RecordId, RecordMode, RecordingId, Region, Severity, StreamInfo,
+    CameraId, Class, CommandId, EventId, RecordId, RecordingId, Region, Severity, StreamInfo,
 };
 use crate::time::Mono;
 use crate::wire::envelope::{Record, moment};
@@ -127,19 +130,11 @@ pub fn motion_ended(id: RecordId, camera: &str, facts: &EventFacts, ending: Endi
     }
 }
 
-fn mode_word(mode: RecordMode) -> &'static str {
-    if mode == RecordMode::Continuous {
-        "continuous"
-    } else {
-        "motion"
-    }
-}
-
 /// `recording.opened`.
 pub fn recording_opened(id: RecordId, camera: &CameraId, o: &Opening) -> Record {
     let data = json!({
         "recording_id": o.id, "camera_id": camera, "event_id": o.event, "started_at": moment(o.started),
-        "mode": mode_word(o.mode), "codec": o.info.codec, "width": o.info.width, "height": o.info.height,
+        "mode": o.mode.as_str(), "codec": o.info.codec, "width": o.info.width, "height": o.info.height,
         "has_audio": o.info.has_audio, "status": "recording", "rev": 1,
     });
     record(
@@ -296,6 +291,47 @@ pub fn agent(id: RecordId, kind: &'static str, at: Mono, data: Value) -> Record 
 /// `twin.reported`: what became of the twin.
 pub fn twin_reported(id: RecordId, at: Mono, report: Value) -> Record {
     record(id, "twin.reported", Class::Critical, None, at, report)
+}
+
+/// `snapshot.taken`: the file is on disk.
+pub fn snapshot_taken(id: RecordId, p: &Picture, command: CommandId) -> Record {
+    let data = json!({
+        "snapshot_id": p.id, "camera_id": p.camera, "taken_at": moment(p.taken), "width": p.width, "height": p.height,
+        "size_bytes": p.size_bytes, "sha256": p.sha256.to_string(), "path_name": p.path, "content_type": "image/jpeg",
+        "command_id": command, "status": "awaiting_upload", "rev": 1,
+    });
+    record(
+        id,
+        "snapshot.taken",
+        Class::Metadata,
+        Some(p.camera.as_str()),
+        p.taken,
+        data,
+    )
+}
+
+/// `command.status`: a command is in another state.
+pub fn command_status(
+    id: RecordId,
+    command: CommandId,
+    rev: u32,
+    state: State,
+    said: &Said,
+    at: Mono,
+) -> Record {
+    let mut data = json!({ "command_id": command, "rev": rev, "state": state.as_str(), "code": said.code,
+                           "detail": said.detail });
+    if let Some(result) = &said.result {
+        data["result"] = result.clone();
+    }
+    let severity = match state {
+        State::Failed | State::TimedOut | State::Canceled | State::Rejected => Severity::Warning,
+        State::Acknowledged | State::InProgress | State::Succeeded => Severity::Info,
+    };
+    Record {
+        severity,
+        ..record(id, "command.status", Class::Critical, None, at, data)
+    }
 }
 
 /// `db.recovered`.

@@ -79,6 +79,7 @@ pub struct Uploader<T = Client> {
     refused_in_a_row: u32,
     no_gzip_until: Mono,
     status: watch::Sender<SyncStatus>,
+    poke: Option<Arc<Notify>>,
 }
 
 impl<T: Transport> Uploader<T> {
@@ -102,7 +103,14 @@ impl<T: Transport> Uploader<T> {
             refused_in_a_row: 0,
             no_gzip_until: Mono(0),
             status,
+            poke: None,
         }
+    }
+
+    /// Tells `poke` whenever the cloud says that commands wait.
+    pub fn poking(mut self, poke: Arc<Notify>) -> Self {
+        self.poke = Some(poke);
+        self
     }
 
     /// How the link is.
@@ -214,6 +222,11 @@ impl<T: Transport> Uploader<T> {
         match reaction {
             Reaction::Settle(results) => {
                 let key = batch.key;
+                if results.commands_pending > 0
+                    && let Some(poke) = &self.poke
+                {
+                    poke.notify_one();
+                }
                 let settled = self
                     .db
                     .call(Urgency::Now, move |c, run| {

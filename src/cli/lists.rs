@@ -82,7 +82,7 @@ pub fn store(config: &Config) -> anyhow::Result<Connection> {
 }
 
 /// `2026-11-21T08:00:00.000Z` is too wide for a table.
-fn short(time: &str) -> String {
+pub fn short(time: &str) -> String {
     time.get(..19).unwrap_or(time).replace('T', " ")
 }
 

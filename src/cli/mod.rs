@@ -4,6 +4,7 @@
 //! not restart on it).
 
 mod check;
+mod commands;
 mod db;
 mod lists;
 mod output;
@@ -63,6 +64,8 @@ enum Command {
     Events(lists::ListArgs),
     /// List clips, newest first.
     Clips(lists::ListArgs),
+    /// List the commands of the cloud and what became of them, newest first.
+    Commands(commands::CommandsArgs),
     /// Look at the records that wait for the cloud.
     #[command(subcommand)]
     Outbox(lists::OutboxCommand),
@@ -99,6 +102,7 @@ pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(format) => with_config(&path, |c| status::run(&c, format)),
         Command::Events(args) => with_config(&path, |c| lists::events(&c, &args)),
         Command::Clips(args) => with_config(&path, |c| lists::clips(&c, &args)),
+        Command::Commands(args) => with_config(&path, |c| commands::run(&c, &args)),
         Command::Outbox(command) => with_config(&path, |c| lists::outbox(&c, &command)),
         Command::Db(command) => with_config(&path, |c| db::run(&c, &command)),
     }

@@ -11,7 +11,7 @@ use reqwest::header::HeaderMap;
 use url::Url;
 use uuid::Uuid;
 
-use super::keys::Keys;
+use super::keys::SharedKeys;
 use super::tls::{TlsConfigs, is_about_dates};
 use crate::model::limits::MAX_ANSWER_BYTES;
 use crate::time::Wall;
@@ -31,7 +31,8 @@ pub struct Client {
     http: reqwest::Client,
     /// Trusts certificates of any date, keeps no connection.
     any_date: reqwest::Client,
-    keys: Keys,
+    edge_id: String,
+    keys: SharedKeys,
     /// Where the API is, if not where the credentials say; one for all clones.
     base: Arc<Mutex<Option<Url>>>,
     timeout: Duration,
@@ -105,7 +106,7 @@ pub struct Reply {
 /// What is sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {
-    /// Path below the API's base, e.g. `/edge/v1/events`.
+    /// Path below the API's base, e.g. `/edge/v1/events`, and the query where there is one.
     pub path: &'a str,
     /// Body of a POST; `None` is a GET.
     pub body: Option<&'a [u8]>,
@@ -130,17 +131,24 @@ impl Client {
     /// # Errors
     /// [`ClientError::Setup`].
     pub fn new(
-        keys: impl Into<Keys>,
+        keys: impl Into<SharedKeys>,
         tls: TlsConfigs,
         timeout: Duration,
     ) -> Result<Client, ClientError> {
+        let keys = keys.into();
         Ok(Client {
             http: http(tls.usual, timeout, 1)?,
             any_date: http(tls.any_date, timeout, 0)?,
-            keys: keys.into(),
+            edge_id: keys.of(KeySlot::Current).edge_id,
+            keys,
             base: Arc::default(),
             timeout,
         })
+    }
+
+    /// The keys that it signs with, shared with its clones.
+    pub fn keys(&self) -> &SharedKeys {
+        &self.keys
     }
 
     /// From here on the API is at `base`, for every clone of this client; `None`: where the credentials say.
@@ -148,10 +156,9 @@ impl Client {
         *self.base.lock().unwrap_or_else(PoisonError::into_inner) = base;
     }
 
-    fn base(&self, key: KeySlot) -> Url {
+    fn base(&self, own: &Url) -> Url {
         let base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = || self.keys.of(key).api_base.clone();
-        base.clone().unwrap_or_else(own)
+        base.as_ref().unwrap_or(own).clone()
     }
 
     fn no_answer(&self, e: &reqwest::Error) -> ClientError {
@@ -171,7 +178,7 @@ impl Client {
 
 impl Transport for Client {
     fn edge_id(&self) -> &str {
-        &self.keys.of(KeySlot::Current).edge_id
+        &self.edge_id
     }
 
     fn has_next_key(&self) -> bool {
@@ -194,10 +201,14 @@ impl Transport for Client {
             Method::GET
         };
         let credentials = self.keys.of(call.key);
-        let mut url = self.base(call.key);
+        let mut url = self.base(&credentials.api_base);
         let authority = authority(&url);
-        let path = format!("{}{}", url.path().trim_end_matches('/'), call.path);
+        let (below, query) = call.path.split_once('?').unwrap_or((call.path, ""));
+        let path = format!("{}{below}", url.path().trim_end_matches('/'));
         url.set_path(&path);
+        if !query.is_empty() {
+            url.set_query(Some(query));
+        }
         let compressed = match call.body {
             Some(body) if call.gzip && body.len() >= GZIP_FROM_BYTES => Some(gzip(body)?),
             _ => None,
@@ -208,7 +219,7 @@ impl Transport for Client {
             method: method.as_str(),
             authority: &authority,
             path: &path,
-            query: "",
+            query,
             body: wire.map(|bytes| Body {
                 content_type: call.content_type,
                 content_encoding: compressed.as_ref().map(|_| "gzip"),

@@ -4,12 +4,14 @@
 //! both are tried.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::credentials::{Credentials, CredentialsError};
 use crate::wire::keys::KeySlot;
+use crate::wire::signature::SigningKey;
 
 /// The rotation's key, in the directory of the current one.
-const NEXT_FILE: &str = "next.json";
+pub const NEXT_FILE: &str = "next.json";
 
 /// What a device may sign with.
 #[derive(Debug, Clone)]
@@ -84,6 +86,59 @@ impl Keys {
             Ok(Err(e)) => tracing::warn!(key, error = %e, "the key in use stays in next.json"),
             Err(_) => tracing::warn!(key, "the key in use stays in next.json"),
         }
+    }
+}
+
+/// The keys of one device, for everybody who signs or verifies with them: a rotation reaches all of them at once.
+#[derive(Debug, Clone)]
+pub struct SharedKeys(Arc<RwLock<Keys>>);
+
+impl SharedKeys {
+    /// The credentials in this place; the current ones where there are no next ones.
+    pub fn of(&self, slot: KeySlot) -> Credentials {
+        self.read().of(slot).clone()
+    }
+
+    /// Whether there are next ones.
+    pub fn has_next(&self) -> bool {
+        self.read().has_next()
+    }
+
+    /// What the cloud may have signed a document with.
+    pub fn signing(&self) -> Vec<SigningKey> {
+        let keys = self.read();
+        let next = keys.next.iter().map(|next| next.key.clone());
+        std::iter::once(keys.current.key.clone())
+            .chain(next)
+            .collect()
+    }
+
+    /// The current key's file; empty where there is none.
+    pub fn file(&self) -> PathBuf {
+        self.read().file.clone()
+    }
+
+    /// Takes `next` in beside the current ones; [`SharedKeys::promote`] makes them the current ones.
+    pub fn set_next(&self, next: Credentials) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).next = Some(next);
+    }
+
+    /// As [`Keys::promote`].
+    pub async fn promote(&self) {
+        let mut keys = self.read().clone();
+        keys.promote().await;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Keys> {
+        // A poisoned lock holds a plain value that is whole at any time.
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Into<Keys>> From<K> for SharedKeys {
+    fn from(keys: K) -> Self {
+        SharedKeys(Arc::new(RwLock::new(keys.into())))
     }
 }
 

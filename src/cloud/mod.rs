@@ -10,4 +10,4 @@ pub mod tls;
 
 pub use client::{Client, ClientError, Reply, Transport};
 pub use credentials::Credentials;
-pub use keys::Keys;
+pub use keys::{Keys, SharedKeys};

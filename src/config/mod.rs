@@ -5,6 +5,7 @@
 
 pub(crate) mod parse;
 mod source;
+pub mod summary;
 pub(crate) mod table;
 
 use std::path::PathBuf;

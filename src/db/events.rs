@@ -110,3 +110,11 @@ pub fn last_proof(conn: &Connection, id: EventId) -> Result<Option<Mono>, DbErro
         .optional()?;
     Ok(ns.flatten().map(|n| Mono(n as u64)))
 }
+
+/// Whether there is a row.
+pub fn exists(conn: &Connection, id: EventId) -> Result<bool, DbError> {
+    let count: i64 = conn
+        .prepare_cached("select count(*) from events where id = ?1")?
+        .query_row(params![id.0], |r| r.get(0))?;
+    Ok(count > 0)
+}

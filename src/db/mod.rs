@@ -6,6 +6,7 @@
 
 pub mod ballast;
 pub mod batch;
+pub mod commands;
 pub mod dead_letter;
 pub mod error;
 pub mod events;
@@ -15,6 +16,7 @@ pub mod query;
 pub mod recordings;
 pub mod recover;
 pub mod schema;
+pub mod snapshots;
 pub mod twin;
 pub mod writer;
 

@@ -49,7 +49,7 @@ pub fn open(conn: &Connection, run: &Run, camera: &CameraId, o: &Opening) -> Res
     conn.prepare_cached(OPEN)?.execute(named_params! {
         ":id": o.id.0, ":camera": camera.as_str(), ":event": o.event.map(|e| e.0), ":boot": run.boot,
         ":started": o.started.0 as i64,
-        ":mode": if o.mode == RecordMode::Continuous { "continuous" } else { "motion" },
+        ":mode": o.mode.as_str(),
         ":codec": o.info.codec.to_string(), ":width": o.info.width, ":height": o.info.height,
         ":audio": o.info.has_audio, ":path": o.path,
     })?;
@@ -84,6 +84,18 @@ pub fn first_clip(conn: &Connection, event: EventId) -> Result<Option<RecordingI
         )
         .optional()?;
     Ok(id.map(RecordingId))
+}
+
+/// The state of a recording, and whether it was made on command.
+pub fn state(conn: &Connection, id: RecordingId) -> Result<Option<(String, bool)>, DbError> {
+    let row = conn
+        .query_row(
+            "select state, mode = 'manual' from recordings where id = ?1",
+            params![id.0],
+            |r| Ok((r.get(0)?, r.get(1)?)),
+        )
+        .optional()?;
+    Ok(row)
 }
 
 /// A row as the start-up check and the command line read it.

@@ -52,7 +52,7 @@ pub fn put_aside(path: &Path, now: Wall) -> Result<PathBuf, DbError> {
 }
 
 /// Columns that are carried over, in an order that respects references; `outbox.seq` is made anew.
-const TABLES: [(&str, &str, &str); 6] = [
+const TABLES: [(&str, &str, &str); 8] = [
     ("boots", "id, boot_id, offset_us, quality", "id"),
     (
         "events",
@@ -63,6 +63,17 @@ const TABLES: [(&str, &str, &str); 6] = [
         "recordings",
         "id, camera_id, event_id, boot, started_ns, ended_ns, mode, state, codec, width, height, has_audio, path, \
          size_bytes, duration_ms, sha256, truncated, rev",
+        "id",
+    ),
+    (
+        "snapshots",
+        "id, camera_id, boot, taken_ns, state, width, height, path, size_bytes, sha256, rev",
+        "id",
+    ),
+    (
+        "commands",
+        "id, n, type, args, once_key, way, issued_s, expires_s, state, rev, code, detail, result, boot, received_ns, \
+         received_s, started_boot, started_ns, ended_boot, ended_ns",
         "id",
     ),
     (
@@ -115,7 +126,14 @@ pub fn salvage(damaged: &Path, fresh: &mut Connection) -> Result<Salvage, DbErro
         salvage.damaged_tables += u64::from(!whole);
     }
     // A row whose boot was lost keeps its order but has no time.
-    for table in ["events", "recordings", "outbox", "dead_letter"] {
+    for table in [
+        "events",
+        "recordings",
+        "snapshots",
+        "commands",
+        "outbox",
+        "dead_letter",
+    ] {
         tx.execute(
             &format!(
                 "insert or ignore into boots (id, boot_id, offset_us, quality)
@@ -128,6 +146,14 @@ pub fn salvage(damaged: &Path, fresh: &mut Connection) -> Result<Salvage, DbErro
         "update recordings set event_id = null where event_id not in (select id from events)",
         [],
     )?;
+    for column in ["started_boot", "ended_boot"] {
+        tx.execute(
+            &format!(
+                "update commands set {column} = null where {column} not in (select id from boots)"
+            ),
+            [],
+        )?;
+    }
     tx.commit()?;
     fresh.execute_batch("pragma foreign_keys = on")?;
     Ok(salvage)

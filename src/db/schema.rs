@@ -15,6 +15,8 @@ const STEPS: &[M<'static>] = &[
         .down(include_str!("migrations/0001_store.down.sql")),
     M::up(include_str!("migrations/0002_outbox.up.sql"))
         .down(include_str!("migrations/0002_outbox.down.sql")),
+    M::up(include_str!("migrations/0003_commands.up.sql"))
+        .down(include_str!("migrations/0003_commands.down.sql")),
     M::up(include_str!("migrations/0004_twin.up.sql"))
         .down(include_str!("migrations/0004_twin.down.sql")),
 ];

@@ -93,6 +93,26 @@ pub fn jpeg_of_key_frame(
         .ok_or_else(|| PictureError::Broken("empty picture".into()))
 }
 
+/// Width and height of a JPEG, from its frame header.
+pub fn jpeg_size(jpeg: &[u8]) -> Option<(u32, u32)> {
+    let mut rest = jpeg.strip_prefix(&[0xff, 0xd8])?;
+    loop {
+        let [0xff, marker, high, low, ..] = *rest else {
+            return None;
+        };
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        // SOF0 to SOF15, without the three markers between them that are none.
+        if matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc) {
+            let number = |at: usize| {
+                let bytes = rest.get(at..at + 2)?;
+                Some(u32::from(u16::from_be_bytes([bytes[0], bytes[1]])))
+            };
+            return Some((number(7)?, number(5)?));
+        }
+        rest = rest.get(2 + length..)?;
+    }
+}
+
 fn decode(
     pipeline: &gst::Pipeline,
     source: &AppSrc,

@@ -41,6 +41,14 @@ uuid_id!(
     RecordingId
 );
 uuid_id!(
+    /// A command of the cloud (`jti`); it takes effect at most once.
+    CommandId
+);
+uuid_id!(
+    /// A picture taken on command; also the stem of its file name in the spool.
+    SnapshotId
+);
+uuid_id!(
     /// Made when the SQLite file is created; with a sequence number it names every record ever.
     EpochId
 );

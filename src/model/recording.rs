@@ -12,6 +12,19 @@ pub enum RecordMode {
     Continuous,
     /// Nothing is recorded; events are still reported.
     Off,
+    /// On command, for a while; no camera is configured so.
+    Manual,
+}
+
+impl RecordMode {
+    /// The word of a recording made so.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RecordMode::Motion | RecordMode::Off => "motion",
+            RecordMode::Continuous => "continuous",
+            RecordMode::Manual => "manual",
+        }
+    }
 }
 
 /// State of a clip on this device (`recordings.status`).

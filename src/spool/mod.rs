@@ -12,6 +12,7 @@
 pub mod mp4;
 mod mp4_index;
 pub mod salvage;
+pub mod whole;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -173,6 +174,16 @@ impl Spool {
     /// What the file system says.
     pub fn prepare(&self, camera: &CameraId) -> Result<PathBuf, SpoolError> {
         let dir = self.dir.join(camera.as_str());
+        make_dir(&dir)?;
+        Ok(dir)
+    }
+
+    /// A directory beside the cameras', made where it is missing. `name` is one of our own words.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn side_dir(&self, name: &'static str) -> Result<PathBuf, SpoolError> {
+        let dir = self.dir.join(name);
         make_dir(&dir)?;
         Ok(dir)
     }

@@ -277,7 +277,7 @@ fn value_of(value: &Json, name: &str, faults: &mut Faults) -> Option<Value> {
             for (i, v) in list.iter().enumerate() {
                 // A null in a list is of the wrong type there; a text is so too, unless texts belong there.
                 let name = format!("{name}[{i}]");
-                out.push(value_of(v, &name, faults).unwrap_or_else(|| Value::Float(f64::NAN)));
+                out.push(value_of(v, &name, faults).unwrap_or(Value::Float(f64::NAN)));
             }
             Value::Array(out)
         }

@@ -2,15 +2,19 @@
 
 use serde_json::{Map, Value};
 
-use super::{MAX_BYTES, json};
+use super::MAX_BYTES;
 use crate::time::Wall;
+use crate::wire::strict::{self, Bounds};
 
 /// Who writes twins.
 const ISSUER: &str = "sentrycam-cloud";
-/// The largest version that every JSON reader keeps exactly.
-const MAX_VERSION: u64 = 1 << 53;
 /// A twin may be this far ahead of our clock, in microseconds.
 const MAX_SKEW_US: i64 = 300_000_000;
+/// A picture's corner is 8 deep; 64 cameras with all their zones have about 140,000 values, which is too large in bytes.
+const BOUNDS: Bounds = Bounds {
+    depth: 16,
+    values: 60_000,
+};
 const KNOWN: [&str; 5] = ["iss", "aud", "iat", "version", "doc"];
 
 /// A document and its version.
@@ -48,7 +52,7 @@ impl Envelope {
         if claims.len() > MAX_BYTES {
             return Err(Refusal::TooLarge);
         }
-        let Ok(Value::Object(mut map)) = json::parse(claims) else {
+        let Ok(Value::Object(mut map)) = strict::parse(claims, BOUNDS) else {
             return Err(Refusal::Malformed);
         };
         if map.keys().any(|k| !KNOWN.contains(&k.as_str())) {
@@ -65,7 +69,7 @@ impl Envelope {
             return Err(Refusal::FromTheFuture);
         }
         let version = map.get("version").and_then(Value::as_u64);
-        let version = version.filter(|v| (1..=MAX_VERSION).contains(v));
+        let version = version.filter(|v| (1..=strict::MAX_INTEGER).contains(v));
         match (version, map.remove("doc")) {
             (Some(version), Some(Value::Object(doc))) => Ok(Envelope { version, doc }),
             _ => Err(Refusal::Malformed),
@@ -92,7 +96,7 @@ mod tests {
             ("\"e-1\"", "[\"e-1\"]", NotForUs),
             ("sentrycam-cloud", "broker", NotForUs),
             ("1800000200", "1800000400", FromTheFuture),
-            ("1800000200", "9223372036854775807", FromTheFuture),
+            ("1800000200", "9007199254740991", FromTheFuture),
             ("1800000200", "\"now\"", Malformed),
             ("1800000200", "1e300", Malformed),
             (":3", ":0", Malformed),

@@ -1,7 +1,7 @@
 //! The twin: what the cloud wants this device to be, one signed document with a growing version.
 //!
 //! ```text
-//! claims ──json──▶ Envelope ──secrets──▶ document + secrets ──compile, over the TOML──▶ Effective ──diff──▶ changes
+//! claims ──strict──▶ Envelope ──secrets──▶ document + secrets ──compile, over the TOML──▶ Effective ──diff──▶ changes
 //! ```
 //!
 //! A document is refused as a whole, with every fault at once (JSON pointer and code), before anything is touched.
@@ -11,7 +11,6 @@ mod compile;
 pub mod diff;
 mod envelope;
 mod hosts;
-mod json;
 mod policy;
 mod secrets;
 pub mod state;

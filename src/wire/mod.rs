@@ -6,6 +6,8 @@
 pub mod agreement;
 pub mod answer;
 pub mod envelope;
+pub mod jws;
 pub mod keys;
 pub mod signature;
 pub mod skew;
+pub mod strict;

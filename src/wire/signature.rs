@@ -34,6 +34,10 @@ impl SigningKey {
     pub fn key_id(&self) -> &str {
         &self.key_id
     }
+
+    pub(super) fn hmac(&self) -> &hmac::Key {
+        &self.key
+    }
 }
 
 impl std::fmt::Debug for SigningKey {

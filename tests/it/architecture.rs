@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Modules by floor. `config` lies between vocabulary and decisions: its checked types are what decisions are given.
-const FLOORS: [(&str, u8); 20] = [
+const FLOORS: [(&str, u8); 21] = [
     ("model", 0),
     ("time", 0),
     ("units", 0),
@@ -14,7 +14,9 @@ const FLOORS: [(&str, u8); 20] = [
     ("outbox", 2),
     ("restart", 2),
     ("wire", 2),
-    ("twin", 2),
+    // Commands and twins are read out of signed documents.
+    ("command", 3),
+    ("twin", 3),
     // Events are made of verdicts.
     ("recording", 3),
     ("media", 4),
@@ -30,7 +32,7 @@ const FLOORS: [(&str, u8); 20] = [
 ];
 
 /// Crates that one folder alone may name.
-const ADAPTERS: [(&str, &str); 8] = [
+const ADAPTERS: [(&str, &str); 9] = [
     ("gstreamer", "media"),
     ("gstreamer_app", "media"),
     ("gstreamer_video", "media"),
@@ -39,6 +41,7 @@ const ADAPTERS: [(&str, &str); 8] = [
     ("rusqlite_migration", "db"),
     ("reqwest", "cloud"),
     ("sd_notify", "supervise"),
+    ("zbus", "board"),
 ];
 
 fn sources(dir: &Path) -> Vec<PathBuf> {

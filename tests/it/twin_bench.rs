@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sentrycam::agent::camera::registry::registry;
-use sentrycam::agent::camera::{CameraContext, ClipStore};
+use sentrycam::agent::camera::{CameraContext, ClipStore, Desk};
 use sentrycam::agent::journal::journal;
 use sentrycam::agent::status::{Status, StatusHub};
 use sentrycam::agent::time::TimeKeeper;
@@ -95,6 +95,7 @@ impl Bench {
             ids: ids.clone(),
             entropy: Entropy::default(),
             status: status.clone(),
+            desk: Desk::default(),
             progress: Arc::default(),
         };
         let store = Store::new(db.clone(), self.home.path(), ids, wake);
@@ -110,6 +111,7 @@ impl Bench {
             client: None,
             heartbeat: watch::channel(None).0,
             status: status.clone(),
+            refresh: Arc::default(),
         };
         let (twin, task) = twin::twin(
             store.clone(),

@@ -232,12 +232,17 @@ async fn hostile_twins_are_refused_with_a_code_and_change_nothing() {
         );
         assert_eq!(bench.report()["desired"], 0);
     }
-    let count = documents.len() as u64;
+    let (count, mut unread) = (documents.len() as u64, 0);
     for (i, doc) in documents.into_iter().enumerate() {
         let shown = doc.to_string().chars().take(200).collect::<String>();
-        let verdict = bench.offer(i as u64 + 1, doc).await.unwrap();
-        let Verdict::Rejected(reasons) = verdict else {
-            panic!("{verdict:?}: {shown}")
+        let reasons = match bench.offer(i as u64 + 1, doc).await {
+            Ok(Verdict::Rejected(reasons)) => reasons,
+            // A number that loses digits: not even read.
+            Err(OfferError::Refused(_)) => {
+                unread += 1;
+                continue;
+            }
+            other => panic!("{other:?}: {shown}"),
         };
         assert!((1..=32).contains(&reasons.len()), "{shown}: {reasons:?}");
         for reason in &reasons {
@@ -255,7 +260,7 @@ async fn hostile_twins_are_refused_with_a_code_and_change_nothing() {
     );
     assert_eq!(bench.sessions(), sessions, "no session was touched");
     assert!(bench.status().cameras.keys().eq(before.keys()));
-    assert_eq!(bench.told("twin.reported").len() as u64, count);
+    assert_eq!(bench.told("twin.reported").len() as u64, count - unread);
     // The device is not stuck: a good one is taken.
     let good = bench
         .offer(count + 1, json!({ "cameras": [{ "id": "a" }] }))

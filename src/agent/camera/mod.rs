@@ -9,6 +9,7 @@
 //! [`session`] lives from one connect to one down; this module owns what outlives it: back-off, counters, reports.
 
 mod clip_task;
+pub mod desk;
 mod detection;
 pub mod recorder;
 pub mod registry;
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use self::clip_task::ClipStore;
+pub use self::desk::Desk;
 use self::recorder::Recorder;
 use self::reporter::Reporter;
 use self::session::Session;
@@ -46,6 +48,8 @@ pub struct CameraContext {
     pub entropy: Entropy,
     /// Where the status is published.
     pub status: StatusHub,
+    /// Where others find this camera.
+    pub desk: Desk,
     /// Raised whenever a frame arrives.
     pub progress: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
@@ -66,7 +70,8 @@ pub async fn run(
         context.ids.clone(),
     );
     let mut reporter = Reporter::new(&config, &context);
-    let mut session = Session::new(tuned, context.clone(), recorder);
+    let asks = context.desk.open(&config.id);
+    let mut session = Session::new(tuned, context.clone(), recorder, asks);
     let mut backoff = Backoff::camera();
     loop {
         let down = session.run(&mut reporter, &mut backoff, &stop).await;
@@ -77,6 +82,7 @@ pub async fn run(
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
+            () = session.decline_asks() => {}
             () = tokio::time::sleep(retry_at.since(now)) => {}
         }
         session.reconnecting();

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::clip_task::{ClipHandle, ClipJob, ClipStore, Handed, clip};
+use super::desk::{No, Wish};
 use crate::agent::journal::{Fact, Journal};
 use crate::agent::records::{self, ClosedClip};
 use crate::config::RecordingConfig;
@@ -49,6 +50,8 @@ pub struct Recorder {
     ids: IdSource,
     stream: Option<Stream>,
     open: Option<Open>,
+    /// A recording on command, beside the others, and where it ends.
+    manual: Option<(Open, Pts)>,
     /// An event that has no clip at the moment and wants one at the next key frame.
     wanted: Option<EventId>,
     /// After a failure no clip is begun before this.
@@ -73,6 +76,7 @@ impl Recorder {
             ids,
             stream: None,
             open: None,
+            manual: None,
             wanted: None,
             not_before: Pts(0),
             tasks: JoinSet::new(),
@@ -96,6 +100,7 @@ impl Recorder {
         if stream.is_none() {
             self.wanted = None;
         }
+        self.manual = None;
         self.stream = stream;
         self.not_before = Pts(0);
     }
@@ -107,7 +112,7 @@ impl Recorder {
 
     /// A clip is being written.
     pub fn is_recording(&self) -> bool {
-        self.open.is_some()
+        self.open.is_some() || self.manual.is_some()
     }
 
     /// The clip that shows the present, where there is one.
@@ -137,6 +142,32 @@ impl Recorder {
         Some(begun)
     }
 
+    /// A recording on command begins with `packets` (from a key frame on), whatever else is recorded.
+    pub fn begin_manual<'a>(
+        &mut self,
+        wish: Wish,
+        packets: impl Iterator<Item = &'a Packet>,
+    ) -> Result<(Opening, Record, oneshot::Sender<()>), No> {
+        if self.manual.is_some() {
+            return Err(No::Busy);
+        }
+        let mut packets = packets.peekable();
+        let first = packets.peek().map(|p| p.pts).ok_or(No::Down)?;
+        let (open, opening, record, tell) = self
+            .make(wish.id, wish.event, first, RecordMode::Manual)
+            .ok_or(No::Down)?;
+        self.manual = Some((open, first + wish.at_most));
+        for packet in packets {
+            self.feed_manual(packet);
+        }
+        Ok((opening, record, tell))
+    }
+
+    /// Ends a recording on command; `false`: it is not being made.
+    pub fn end_manual(&mut self, id: RecordingId) -> bool {
+        self.manual.take_if(|(open, _)| open.id == id).is_some()
+    }
+
     /// An event and its post-roll are over.
     pub fn end_event(&mut self) {
         self.wanted = None;
@@ -151,12 +182,14 @@ impl Recorder {
         if packet.key && packet.track == Track::Video {
             self.at_key_frame(packet.pts).await;
         }
+        self.feed_manual(packet);
         self.feed(packet);
     }
 
     /// Waits until every clip is on disk and its row says so.
     pub async fn close(&mut self) {
         self.open = None;
+        self.manual = None;
         self.wanted = None;
         while self.tasks.join_next().await.is_some() {}
     }
@@ -192,8 +225,22 @@ impl Recorder {
         event: Option<EventId>,
         first: Pts,
     ) -> Option<(Opening, Record, oneshot::Sender<()>)> {
-        let stream = self.stream.as_ref()?;
         let id = RecordingId((self.ids)());
+        let (open, opening, record, tell) = self.make(id, event, first, self.config.mode)?;
+        self.open = Some(open);
+        self.wanted = None;
+        Some((opening, record, tell))
+    }
+
+    /// A clip with its task, which waits for the row.
+    fn make(
+        &mut self,
+        id: RecordingId,
+        event: Option<EventId>,
+        first: Pts,
+        mode: RecordMode,
+    ) -> Option<(Open, Opening, Record, oneshot::Sender<()>)> {
+        let stream = self.stream.as_ref()?;
         let file = self.store.spool.clip_path(&self.camera, id);
         let path = format!("{}/{id}.mp4", self.camera);
         let audio = self.config.audio && stream.caps.audio.is_some();
@@ -206,7 +253,7 @@ impl Recorder {
             id,
             event,
             started,
-            mode: self.config.mode,
+            mode,
             info,
             path,
         };
@@ -223,14 +270,27 @@ impl Recorder {
             ids: self.ids.clone(),
         });
         self.tasks.spawn(task);
-        self.open = Some(Open {
+        let open = Open {
             handle,
             id,
             event,
             first,
-        });
-        self.wanted = None;
-        Some((opening, record, tell))
+        };
+        Some((open, opening, record, tell))
+    }
+
+    fn feed_manual(&mut self, packet: &Packet) {
+        let Some((open, until)) = &self.manual else {
+            return;
+        };
+        let over = packet.track == Track::Video && packet.pts >= *until;
+        if !over && open.handle.push(packet.clone()) == Handed::Taken {
+            return;
+        }
+        if !over {
+            tracing::warn!(camera = %self.camera, recording = %open.id, "a recording on command ends early");
+        }
+        self.manual = None;
     }
 
     fn feed(&mut self, packet: &Packet) {
@@ -258,12 +318,7 @@ fn closed(camera: &CameraId, o: &Opening) -> ClosedClip {
         camera: camera.to_string(),
         event: o.event,
         started: o.started,
-        mode: if o.mode == RecordMode::Continuous {
-            "continuous"
-        } else {
-            "motion"
-        }
-        .into(),
+        mode: o.mode.as_str().into(),
         codec: o.info.codec.to_string(),
         width: o.info.width,
         height: o.info.height,

@@ -3,6 +3,8 @@
 //! The loop never waits for a disk: clips are fed through their own tasks, facts go to the journal. When the journal is
 //! full the loop waits and frames are lost, because an event may not be.
 
+mod asks;
+
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::CameraContext;
+use super::desk::Ask;
 use super::detection::{Detection, MAX_WIDTH};
 use super::recorder::{Recorder, Stream};
 use super::reporter::{Reporter, Shows};
@@ -48,6 +51,7 @@ pub struct Session {
     newest: Pts,
     watched: Watched,
     reconnects: u64,
+    asks: mpsc::Receiver<Ask>,
 }
 
 /// Which stream detection sees.
@@ -88,6 +92,7 @@ impl Session {
         tuned: watch::Receiver<CameraConfig>,
         context: CameraContext,
         recorder: Recorder,
+        asks: mpsc::Receiver<Ask>,
     ) -> Self {
         let config = tuned.borrow().clone();
         Self {
@@ -103,6 +108,7 @@ impl Session {
             newest: Pts(0),
             watched: Watched::Main,
             reconnects: 0,
+            asks,
             config,
             context,
         }
@@ -202,6 +208,8 @@ impl Session {
                         self.frame(&frame, anchor).await;
                     }
                 },
+                // Nobody can ask any more once another task has this camera's place.
+                Some(ask) = self.asks.recv() => self.answer(ask).await,
                 _ = tick.tick() => {
                     let shows = Shows {
                         detection: self.detection.state(),

@@ -1,7 +1,6 @@
 //! Asks the cloud for the twin: at the start, every hour, and whenever somebody says that there is another. While a
 //! change has to prove itself, asks for a signed answer instead, which is the proof.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -23,13 +22,9 @@ const PROOF_PERIOD: Duration = Duration::from_secs(5);
 /// Nothing can be signed before the time is known.
 const TIME_PERIOD: Duration = Duration::from_secs(1);
 
-/// Verifies a signed document and gives its claims, or says why not.
-pub type Opener = Arc<dyn Fn(&[u8]) -> Result<Vec<u8>, String> + Send + Sync>;
-
 /// The task.
 pub struct Fetcher<T = Client> {
     client: T,
-    open: Opener,
     time: TimeKeeper,
     entropy: Entropy,
     twin: TwinHandle,
@@ -40,16 +35,9 @@ pub struct Fetcher<T = Client> {
 
 impl<T: Transport> Fetcher<T> {
     /// Asks as `client` and hands what it gets to `twin`.
-    pub fn new(
-        client: T,
-        open: Opener,
-        time: TimeKeeper,
-        entropy: Entropy,
-        twin: TwinHandle,
-    ) -> Self {
+    pub fn new(client: T, time: TimeKeeper, entropy: Entropy, twin: TwinHandle) -> Self {
         Self {
             client,
-            open,
             time,
             entropy,
             twin,
@@ -109,21 +97,14 @@ impl<T: Transport> Fetcher<T> {
     }
 
     async fn take(&mut self, reply: Reply) -> Duration {
-        let claims = match (self.open)(&reply.body) {
-            Ok(claims) => claims,
-            Err(why) => {
-                tracing::warn!(why, "the cloud's twin is not the cloud's word");
-                return self.back_off(None);
-            }
-        };
-        match self.twin.offer_twin(claims).await {
+        match self.twin.offer(&reply.body).await {
             Ok(verdict) => {
                 tracing::debug!(?verdict, "asked for the twin");
                 self.etag = reply.etag;
                 self.settled()
             }
             Err(OfferError::Ending) => PERIOD,
-            Err(OfferError::Refused(_) | OfferError::Store(_)) => self.back_off(None),
+            Err(_) => self.back_off(None),
         }
     }
 

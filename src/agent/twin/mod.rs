@@ -18,18 +18,20 @@ use serde_json::Value;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use fetch::{Fetcher, Opener};
+pub use fetch::Fetcher;
 use store::{PROGRAM, Store};
 
 use super::camera::registry::Cameras;
 use super::status::StatusHub;
 use super::time::TimeKeeper;
-use crate::cloud::Client;
+use crate::cloud::{Client, SharedKeys};
 use crate::config::Config;
 use crate::db::DbError;
 use crate::model::BootId;
+use crate::supervise::failpoint;
 use crate::twin::state::{Deadline, Document, PROVISIONAL, State};
 use crate::twin::{Effective, Envelope, Reason, Refusal, Secrets, compile};
+use crate::wire::jws::{self, JwsError, Typ};
 
 /// Twins that may wait to be judged; when full, who offers one waits.
 const QUEUE: usize = 4;
@@ -50,6 +52,9 @@ pub enum Verdict {
 /// Why a twin was not even judged.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum OfferError {
+    /// Not the cloud's word, or longer than it may be.
+    #[error("{0}")]
+    Unsigned(#[from] JwsError),
     /// The claims are not a twin for this device.
     #[error("{0}")]
     Refused(#[from] Refusal),
@@ -81,9 +86,22 @@ pub struct TwinHandle {
     ops: mpsc::Sender<Op>,
     refresh: Arc<Notify>,
     report: watch::Receiver<Report>,
+    keys: Option<SharedKeys>,
 }
 
 impl TwinHandle {
+    /// Offers a twin as it came, by HTTPS or by the broker; answers once the verdict is on disk.
+    ///
+    /// # Errors
+    /// [`OfferError`]; nothing has changed then. Only [`OfferError::Store`] is worth another try.
+    pub async fn offer(&self, jws: &[u8]) -> Result<Verdict, OfferError> {
+        let keys = self.keys.as_ref().map(SharedKeys::signing);
+        let claims = jws::verify(jws, Typ::Twin, &keys.unwrap_or_default());
+        let claims =
+            claims.inspect_err(|e| tracing::warn!(code = e.code(), "a twin was refused"))?;
+        self.offer_twin(claims).await
+    }
+
     /// Offers the verified claims of a twin; answers once the verdict is on disk.
     ///
     /// # Errors
@@ -122,6 +140,8 @@ pub struct Reach {
     pub heartbeat: watch::Sender<Option<Duration>>,
     /// Where the version is shown.
     pub status: StatusHub,
+    /// Told by whoever knows that there is another twin; see [`TwinHandle::refresh`].
+    pub refresh: Arc<Notify>,
 }
 
 /// What is in force at the start of the agent.
@@ -213,8 +233,9 @@ pub fn twin(
     let (report, reported) = watch::channel(report_of(&loaded.state));
     let handle = TwinHandle {
         ops: tx,
-        refresh: Arc::default(),
+        refresh: Arc::clone(&reach.refresh),
         report: reported,
+        keys: reach.client.as_ref().map(|c| c.keys().clone()),
     };
     let twin = Twin {
         store,
@@ -302,7 +323,9 @@ impl Twin {
                 return Ok((Verdict::Rejected(reasons), false));
             }
         };
+        failpoint::passing("twin.judged");
         self.store.keep_secrets(version, secrets).await?;
+        failpoint::passing("twin.secrets");
         let mono = self.time.mono();
         let deadline = effective.may_cut_off(&self.confirmed).then(|| Deadline {
             boot: self.boot,
@@ -316,6 +339,7 @@ impl Twin {
         };
         let state = self.state.clone().accepted(document, deadline, PROGRAM);
         self.commit(state).await?;
+        failpoint::passing("twin.committed");
         tracing::info!(
             version,
             provisional = deadline.is_some(),
@@ -385,6 +409,7 @@ impl Twin {
             .cameras
             .apply(self.effective.cameras.clone())
             .await;
+        failpoint::passing("twin.applied");
         self.store.thin_out(self.state.versions()).await;
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod admin;
+mod commands;
 mod device;
 mod faults;
 mod ingest;

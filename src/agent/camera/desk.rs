@@ -1,0 +1,101 @@
+//! What somebody else may ask of a running camera: begin and end a recording, hand over its newest key frame.
+//!
+//! The camera's own task answers between two packets; it never waits for whoever asked. A camera that is down says so.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::media::{Caps, Packet};
+use crate::model::{CameraId, EventId, RecordingId};
+use crate::time::Mono;
+
+/// Questions that may wait for one camera; when full, whoever asks waits (and has a time limit of his own).
+const QUEUE: usize = 4;
+
+/// A recording on command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// Its identity.
+    pub id: RecordingId,
+    /// The event that it belongs to.
+    pub event: Option<EventId>,
+    /// Ends by itself after this.
+    pub at_most: Duration,
+}
+
+/// A key frame and what a decoder needs to know of it.
+#[derive(Debug, Clone)]
+pub struct Still {
+    /// The frame.
+    pub packet: Packet,
+    /// Its caps.
+    pub caps: Caps,
+    /// When it was captured.
+    pub taken: Mono,
+}
+
+/// Why a camera does not do it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum No {
+    /// It delivers nothing now.
+    Down,
+    /// It is recording on command already.
+    Busy,
+}
+
+/// A question, and who waits for the answer.
+#[derive(Debug)]
+pub enum Ask {
+    /// Begin; answered with the moment of the first frame once its row is on its way to the disk.
+    Start(Wish, oneshot::Sender<Result<Mono, No>>),
+    /// End; `false`: it is not being recorded here.
+    Stop(RecordingId, oneshot::Sender<bool>),
+    /// The newest key frame.
+    Picture(oneshot::Sender<Result<Still, No>>),
+}
+
+impl Ask {
+    /// The answer of a camera that delivers nothing. Whoever asked may have gone.
+    pub fn decline(self) {
+        match self {
+            Ask::Start(_, reply) => drop(reply.send(Err(No::Down))),
+            Ask::Stop(_, reply) => drop(reply.send(false)),
+            Ask::Picture(reply) => drop(reply.send(Err(No::Down))),
+        }
+    }
+}
+
+/// Finds running cameras by their id; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Desk(Arc<Mutex<BTreeMap<String, mpsc::Sender<Ask>>>>);
+
+impl Desk {
+    /// A camera's task begins and will answer; it takes the place of the one before.
+    pub fn open(&self, camera: &CameraId) -> mpsc::Receiver<Ask> {
+        let (tx, asks) = mpsc::channel(QUEUE);
+        self.lock().insert(camera.to_string(), tx);
+        asks
+    }
+
+    /// A running camera.
+    pub fn camera(&self, id: &CameraId) -> Option<mpsc::Sender<Ask>> {
+        let desk = self.lock();
+        desk.get(id.as_str()).filter(|tx| !tx.is_closed()).cloned()
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<mpsc::Sender<Ask>> {
+        let desk = self.lock();
+        desk.values()
+            .filter(|tx| !tx.is_closed())
+            .cloned()
+            .collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, mpsc::Sender<Ask>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

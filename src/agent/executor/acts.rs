@@ -1,0 +1,219 @@
+//! The acts, one a type of command.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::{Done, Executor, Fault, Hands, diag, fault, snapshot};
+use crate::agent::camera::desk::{Ask, No, Wish};
+use crate::command::Command;
+use crate::command::kinds::{RecordingStart, RecordingStop, Wipe};
+use crate::db::{Urgency, commands, events, outbox, recordings};
+use crate::model::{CameraId, CommandId, RecordingId};
+use crate::time::Wall;
+use crate::wire::keys::KeySlot;
+
+/// Between two looks at a row that another task writes.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long the end of a recording is waited for; its own record tells the rest.
+const CLOSING: Duration = Duration::from_secs(5);
+/// How long the cloud has to hear of an unclaim before the keys go.
+const FLUSH: Duration = Duration::from_secs(60);
+
+impl Hands {
+    /// Does what `command` asks. The caller limits the time.
+    pub(super) async fn carry_out(
+        &self,
+        executor: &Executor,
+        id: CommandId,
+        command: &Command,
+    ) -> Result<Done, Fault> {
+        match command {
+            Command::RecordingStart(args) => executor.start_recording(args).await,
+            Command::RecordingStop(args) => executor.stop_recording(args).await,
+            Command::Snapshot(args) => snapshot::take(self, args).await,
+            Command::TwinRefresh => match &self.twin {
+                Some(twin) => {
+                    twin.notify_one();
+                    Ok(Done::default())
+                }
+                None => fault("unsupported", "there is no twin"),
+            },
+            Command::SyncNow => {
+                executor.bells.sync.notify_one();
+                Ok(Done::default())
+            }
+            Command::Reboot(args) => {
+                tokio::time::sleep(Duration::from_secs(args.delay_s.into())).await;
+                if let Err(e) = self.machine.reboot().await {
+                    return fault("refused", e);
+                }
+                tracing::warn!(command = %id, "the machine restarts");
+                // The next boot proves it; without one, this command times out.
+                std::future::pending().await
+            }
+            Command::KeyRotate => match &self.rotation {
+                Some(rotation) => rotation.run(&self.keys).await,
+                None => fault("unsupported", "keys cannot be changed"),
+            },
+            Command::Unclaim(args) => {
+                let key = self.keys.of(KeySlot::Current);
+                let wipe = match args.wipe {
+                    Wipe::Credentials => "credentials",
+                    Wipe::All => "all",
+                };
+                Ok(Done {
+                    result: Some(json!({ "wipe": wipe, "key": key.key.key_id() })),
+                    unclaim: Some(args.wipe),
+                    ..Done::default()
+                })
+            }
+            Command::DiagCollect(args) => diag::collect(self, executor, id, &args.parts).await,
+        }
+    }
+
+    async fn ask<R>(
+        &self,
+        camera: &CameraId,
+        ask: impl FnOnce(oneshot::Sender<Result<R, No>>) -> Ask,
+    ) -> Result<R, Fault> {
+        let Some(desk) = self.desk.camera(camera) else {
+            return fault("no-camera", format!("there is no camera {camera}"));
+        };
+        let (reply, answer) = oneshot::channel();
+        if desk.send(ask(reply)).await.is_err() {
+            return fault("no-camera", format!("camera {camera} ends"));
+        }
+        match answer.await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(No::Down)) | Err(_) => {
+                fault("camera-down", format!("camera {camera} delivers nothing"))
+            }
+            Ok(Err(No::Busy)) => fault(
+                "busy",
+                format!("camera {camera} records on command already"),
+            ),
+        }
+    }
+
+    /// The newest key frame of a camera.
+    pub(super) async fn still(
+        &self,
+        camera: &CameraId,
+    ) -> Result<crate::agent::camera::desk::Still, Fault> {
+        self.ask(camera, Ask::Picture).await
+    }
+}
+
+impl Executor {
+    async fn start_recording(&self, args: &RecordingStart) -> Result<Done, Fault> {
+        let (id, event) = (args.recording_id, args.event_id);
+        let known = self.db.call(Urgency::Soon, move |c, _| {
+            let event = event.map_or(Ok(true), |event| events::exists(c, event))?;
+            Ok((recordings::state(c, id)?.is_some(), event))
+        });
+        match known.await {
+            Ok((true, _)) => return fault("duplicate", "there is a recording with this id"),
+            Ok((_, false)) => return fault("no-event", "there is no event with this id"),
+            Ok((false, true)) => {}
+            Err(e) => return fault("store", e),
+        }
+        let wish = Wish {
+            id,
+            event,
+            at_most: Duration::from_secs(args.max_duration_s.into()),
+        };
+        let camera = &args.camera_id;
+        let started = self
+            .hands
+            .ask(camera, |reply| Ask::Start(wish, reply))
+            .await?;
+        // Its row is on the way through the journal.
+        while self.recording(id).await?.is_none() {
+            tokio::time::sleep(LOOK).await;
+        }
+        let started_at: Wall = self.time.boot_clock().wall(started);
+        let result = json!({ "recording_id": id, "started_at": started_at.rfc3339() });
+        Ok(Done {
+            result: Some(result),
+            ..Done::default()
+        })
+    }
+
+    async fn stop_recording(&self, args: &RecordingStop) -> Result<Done, Fault> {
+        let id = args.recording_id;
+        for camera in self.hands.desk.all() {
+            let (reply, answer) = oneshot::channel();
+            if camera.send(Ask::Stop(id, reply)).await.is_ok() && answer.await == Ok(true) {
+                break;
+            }
+        }
+        match self.recording(id).await? {
+            Some((_, true)) => {}
+            _ => return fault("not-found", "no recording on command has this id"),
+        }
+        let closed = tokio::time::timeout(CLOSING, async {
+            while self
+                .recording(id)
+                .await?
+                .is_some_and(|(s, _)| s == "recording")
+            {
+                tokio::time::sleep(LOOK).await;
+            }
+            Ok::<_, Fault>(())
+        });
+        let closed = match closed.await {
+            Ok(outcome) => outcome.map(|()| true)?,
+            Err(_) => false,
+        };
+        Ok(Done {
+            result: Some(json!({ "recording_id": id, "closed": closed })),
+            ..Done::default()
+        })
+    }
+
+    async fn recording(&self, id: RecordingId) -> Result<Option<(String, bool)>, Fault> {
+        let state = self
+            .db
+            .call(Urgency::Now, move |c, _| recordings::state(c, id));
+        state.await.or_else(|e| fault("store", e))
+    }
+
+    /// The cloud has been told, or could be for long enough: the device is nobody's.
+    pub(super) async fn leave(&self, wipe: Wipe) {
+        let Some(unclaim) = &self.hands.unclaim else {
+            return;
+        };
+        let told = tokio::time::timeout(FLUSH, async {
+            loop {
+                let waits = self
+                    .db
+                    .call(Urgency::Soon, |c, _| Ok(outbox::usage(c)?[0].rows));
+                if waits.await.is_ok_and(|rows| rows == 0) {
+                    return;
+                }
+                self.bells.sync.notify_one();
+                tokio::time::sleep(LOOK * 10).await;
+            }
+        });
+        if told.await.is_err() {
+            tracing::warn!("the cloud could not be told that this device is unclaimed");
+        }
+        tracing::warn!("this device is unclaimed by its owner");
+        unclaim(wipe).await;
+    }
+
+    /// An unclaim of the present key whose wiping was cut short.
+    pub(super) async fn unfinished_leave(&self) -> Option<Wipe> {
+        let key = self.hands.keys.of(KeySlot::Current);
+        let key = key.key.key_id().to_owned();
+        let found = self
+            .db
+            .call(Urgency::Soon, move |c, _| commands::left_with(c, &key));
+        match found.await.ok().flatten()?.as_str() {
+            "all" => Some(Wipe::All),
+            _ => Some(Wipe::Credentials),
+        }
+    }
+}

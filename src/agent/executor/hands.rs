@@ -1,0 +1,63 @@
+//! What commands act with: the cameras, the spool, the machine, the keys. What is not there makes a command unsupported.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::rotate::Rotation;
+use crate::agent::camera::Desk;
+use crate::agent::status::StatusHub;
+use crate::board::logind::Logind;
+use crate::cloud::SharedKeys;
+use crate::command::Kind;
+use crate::command::kinds::Wipe;
+use crate::spool::Spool;
+use crate::units::ByteSize;
+
+/// Removes what `unclaim` says; called once the cloud knows, or had time enough to.
+pub type Unclaim = Arc<dyn Fn(Wipe) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// What commands act with.
+#[derive(Clone)]
+pub struct Hands {
+    /// Running cameras.
+    pub desk: Desk,
+    /// Where files go.
+    pub spool: Spool,
+    /// Nothing is written to the spool with less than this free.
+    pub min_free: ByteSize,
+    /// Whoever fetches the twin, where there is one.
+    pub twin: Option<Arc<Notify>>,
+    /// Restarts the machine.
+    pub machine: Logind,
+    /// Whose commands these are.
+    pub keys: SharedKeys,
+    /// Changes the key, where that can be done.
+    pub rotation: Option<Rotation>,
+    /// Makes the device nobody's, where that can be done.
+    pub unclaim: Option<Unclaim>,
+    /// What the agent says of itself.
+    pub status: StatusHub,
+    /// The configuration without its secrets.
+    pub config: serde_json::Value,
+}
+
+impl Hands {
+    /// The kinds of commands that can be carried out.
+    pub fn able(&self) -> Vec<Kind> {
+        let has = |kind: &Kind| match kind {
+            Kind::TwinRefresh => self.twin.is_some(),
+            Kind::KeyRotate => self.rotation.is_some(),
+            Kind::Unclaim => self.unclaim.is_some(),
+            Kind::RecordingStart
+            | Kind::RecordingStop
+            | Kind::Snapshot
+            | Kind::SyncNow
+            | Kind::Reboot
+            | Kind::DiagCollect => true,
+        };
+        Kind::ALL.into_iter().filter(has).collect()
+    }
+}

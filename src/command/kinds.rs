@@ -1,0 +1,431 @@
+//! The catalogue: every type of command with its arguments, its bounds, its time limit and how often it may run.
+//!
+//! Arguments are bounded and typed; an unknown type or an unknown argument is refused, never skipped.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::model::{CameraId, EventId, RecordingId, SnapshotId};
+
+/// A type of command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `recording.start`
+    RecordingStart,
+    /// `recording.stop`
+    RecordingStop,
+    /// `snapshot`
+    Snapshot,
+    /// `twin.refresh`
+    TwinRefresh,
+    /// `sync.now`
+    SyncNow,
+    /// `reboot`
+    Reboot,
+    /// `key.rotate`
+    KeyRotate,
+    /// `unclaim`
+    Unclaim,
+    /// `diag.collect`
+    DiagCollect,
+}
+
+impl Kind {
+    /// All that this version knows.
+    pub const ALL: [Kind; 9] = [
+        Kind::RecordingStart,
+        Kind::RecordingStop,
+        Kind::Snapshot,
+        Kind::TwinRefresh,
+        Kind::SyncNow,
+        Kind::Reboot,
+        Kind::KeyRotate,
+        Kind::Unclaim,
+        Kind::DiagCollect,
+    ];
+
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::RecordingStart => "recording.start",
+            Kind::RecordingStop => "recording.stop",
+            Kind::Snapshot => "snapshot",
+            Kind::TwinRefresh => "twin.refresh",
+            Kind::SyncNow => "sync.now",
+            Kind::Reboot => "reboot",
+            Kind::KeyRotate => "key.rotate",
+            Kind::Unclaim => "unclaim",
+            Kind::DiagCollect => "diag.collect",
+        }
+    }
+
+    /// By its word.
+    pub fn from_word(word: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
+    /// How long it may run.
+    pub fn timeout(self) -> Duration {
+        Duration::from_secs(match self {
+            Kind::RecordingStart | Kind::RecordingStop | Kind::Snapshot => 10,
+            Kind::TwinRefresh | Kind::SyncNow => 30,
+            Kind::KeyRotate | Kind::DiagCollect => 120,
+            Kind::Unclaim => 300,
+            Kind::Reboot => 600,
+        })
+    }
+
+    /// Running it twice is running it once: it may run again after a crash.
+    pub fn idempotent(self) -> bool {
+        match self {
+            Kind::RecordingStop
+            | Kind::Snapshot
+            | Kind::TwinRefresh
+            | Kind::SyncNow
+            | Kind::KeyRotate
+            | Kind::Unclaim
+            | Kind::DiagCollect => true,
+            Kind::RecordingStart | Kind::Reboot => false,
+        }
+    }
+
+    /// Does no harm when it runs late: it may run while the time is not known.
+    pub fn safe_without_time(self) -> bool {
+        match self {
+            Kind::RecordingStop | Kind::TwinRefresh | Kind::SyncNow | Kind::DiagCollect => true,
+            Kind::RecordingStart
+            | Kind::Snapshot
+            | Kind::Reboot
+            | Kind::KeyRotate
+            | Kind::Unclaim => false,
+        }
+    }
+}
+
+/// What `unclaim` removes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wipe {
+    /// The keys; what was recorded stays.
+    Credentials,
+    /// The keys, the database and the clips.
+    All,
+}
+
+/// A part of a diagnostic bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// The status document.
+    Status,
+    /// The configuration without its secrets.
+    Config,
+    /// The last log lines.
+    Log,
+    /// Whether the database is sound, and its rows in figures.
+    Db,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Part; 4] = [Part::Status, Part::Config, Part::Log, Part::Db];
+}
+
+/// What is to be done, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Record a camera from now on.
+    RecordingStart(RecordingStart),
+    /// End such a recording.
+    RecordingStop(RecordingStop),
+    /// Take a picture.
+    Snapshot(Snapshot),
+    /// Ask for the twin.
+    TwinRefresh,
+    /// Bring the outbox to the cloud.
+    SyncNow,
+    /// Restart the machine.
+    Reboot(Reboot),
+    /// Change the key.
+    KeyRotate,
+    /// Belong to nobody.
+    Unclaim(Unclaim),
+    /// Collect what helps to find a fault.
+    DiagCollect(DiagCollect),
+}
+
+/// Arguments of `recording.start`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordingStart {
+    /// Which camera.
+    pub camera_id: CameraId,
+    /// The recording's identity, chosen by the cloud.
+    pub recording_id: RecordingId,
+    /// Ends by itself after this, 1–3600 s.
+    pub max_duration_s: u32,
+    /// The event that it belongs to.
+    #[serde(default)]
+    pub event_id: Option<EventId>,
+}
+
+/// Arguments of `recording.stop`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordingStop {
+    /// As `recording.start` named it.
+    pub recording_id: RecordingId,
+}
+
+/// Arguments of `snapshot`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshot {
+    /// Which camera.
+    pub camera_id: CameraId,
+    /// The picture's identity, chosen by the cloud.
+    pub snapshot_id: SnapshotId,
+    /// Pixels, 64–3840.
+    #[serde(default = "usual_width")]
+    pub max_width: u32,
+}
+
+fn usual_width() -> u32 {
+    1920
+}
+
+/// Arguments of `reboot`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reboot {
+    /// Wait before, 0–300 s.
+    #[serde(default)]
+    pub delay_s: u32,
+}
+
+/// Arguments of `unclaim`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unclaim {
+    /// What goes.
+    pub wipe: Wipe,
+}
+
+/// Arguments of `diag.collect`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiagCollect {
+    /// What is collected; all where it is not said.
+    #[serde(default = "all_parts")]
+    pub parts: Vec<Part>,
+}
+
+fn all_parts() -> Vec<Part> {
+    Part::ALL.into()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// Why a command is not one of ours: a code and words for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotOurs {
+    /// `unsupported`: unknown type or argument; `args`: missing, of the wrong kind or out of range.
+    pub code: &'static str,
+    /// Which.
+    pub detail: String,
+}
+
+impl Command {
+    /// Checks type and arguments.
+    ///
+    /// # Errors
+    /// [`NotOurs`].
+    pub fn parse(word: &str, args: &Value) -> Result<Command, NotOurs> {
+        let kind = Kind::from_word(word).ok_or_else(|| NotOurs {
+            code: "unsupported",
+            detail: super::detail(&format!("no command {word:?}")),
+        })?;
+        let command = match kind {
+            Kind::RecordingStart => Command::RecordingStart(read(args)?),
+            Kind::RecordingStop => Command::RecordingStop(read(args)?),
+            Kind::Snapshot => Command::Snapshot(read(args)?),
+            Kind::TwinRefresh => read::<Nothing>(args).map(|_| Command::TwinRefresh)?,
+            Kind::SyncNow => read::<Nothing>(args).map(|_| Command::SyncNow)?,
+            Kind::Reboot => Command::Reboot(read(args)?),
+            Kind::KeyRotate => read::<Nothing>(args).map(|_| Command::KeyRotate)?,
+            Kind::Unclaim => Command::Unclaim(read(args)?),
+            Kind::DiagCollect => Command::DiagCollect(read(args)?),
+        };
+        command.check_ranges()?;
+        Ok(command)
+    }
+
+    fn check_ranges(&self) -> Result<(), NotOurs> {
+        match self {
+            Command::RecordingStart(a) => range("max_duration_s", a.max_duration_s, 1, 3600),
+            Command::Snapshot(a) => range("max_width", a.max_width, 64, 3840),
+            Command::Reboot(a) => range("delay_s", a.delay_s, 0, 300),
+            Command::DiagCollect(a) => range("number of parts", a.parts.len() as u32, 1, 8),
+            _ => Ok(()),
+        }
+    }
+
+    /// Its type.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Command::RecordingStart(_) => Kind::RecordingStart,
+            Command::RecordingStop(_) => Kind::RecordingStop,
+            Command::Snapshot(_) => Kind::Snapshot,
+            Command::TwinRefresh => Kind::TwinRefresh,
+            Command::SyncNow => Kind::SyncNow,
+            Command::Reboot(_) => Kind::Reboot,
+            Command::KeyRotate => Kind::KeyRotate,
+            Command::Unclaim(_) => Kind::Unclaim,
+            Command::DiagCollect(_) => Kind::DiagCollect,
+        }
+    }
+
+    /// What may be asked for once only, whatever the command's own id.
+    pub fn once_key(&self) -> Option<String> {
+        match self {
+            Command::RecordingStart(a) => Some(format!("recording.start/{}", a.recording_id)),
+            Command::Snapshot(a) => Some(format!("snapshot/{}", a.snapshot_id)),
+            _ => None,
+        }
+    }
+}
+
+fn range(name: &str, value: u32, least: u32, most: u32) -> Result<(), NotOurs> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(NotOurs {
+        code: "args",
+        detail: format!("{name} is {value}, not {least} to {most}"),
+    })
+}
+
+fn read<T: DeserializeOwned>(args: &Value) -> Result<T, NotOurs> {
+    T::deserialize(args).map_err(|e| {
+        let text = e.to_string();
+        let code = if text.starts_with("unknown field") {
+            "unsupported"
+        } else {
+            "args"
+        };
+        NotOurs {
+            code,
+            detail: super::detail(&text),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const ID: &str = "019af5d8-7a00-7000-8000-0000000000d1";
+
+    #[test]
+    fn every_type_reads_its_arguments() {
+        for (word, args) in [
+            (
+                "recording.start",
+                json!({ "camera_id": "c", "recording_id": ID, "max_duration_s": 60 }),
+            ),
+            (
+                "recording.start",
+                json!({ "camera_id": "c", "recording_id": ID, "max_duration_s": 3600, "event_id": ID }),
+            ),
+            ("recording.stop", json!({ "recording_id": ID })),
+            ("snapshot", json!({ "camera_id": "c", "snapshot_id": ID })),
+            (
+                "snapshot",
+                json!({ "camera_id": "c", "snapshot_id": ID, "max_width": 64 }),
+            ),
+            ("twin.refresh", json!({})),
+            ("sync.now", json!({})),
+            ("reboot", json!({})),
+            ("reboot", json!({ "delay_s": 300 })),
+            ("key.rotate", json!({})),
+            ("unclaim", json!({ "wipe": "all" })),
+            ("diag.collect", json!({ "parts": ["log", "db"] })),
+            ("diag.collect", json!({})),
+        ] {
+            let command = Command::parse(word, &args).unwrap();
+            assert_eq!(command.kind().as_str(), word);
+            assert_eq!(Kind::from_word(word), Some(command.kind()));
+        }
+    }
+
+    #[test]
+    fn unknown_types_and_fields_are_unsupported_and_bad_values_are_args() {
+        for (word, args, code) in [
+            ("exec", json!({ "cmd": "id" }), "unsupported"),
+            ("firmware.update", json!({}), "unsupported"),
+            ("stream.start", json!({}), "unsupported"),
+            ("Reboot", json!({}), "unsupported"),
+            (
+                "reboot",
+                json!({ "delay_s": 1, "force": true }),
+                "unsupported",
+            ),
+            ("sync.now", json!({ "x": 1 }), "unsupported"),
+            ("sync.now", json!([1]), "args"),
+            ("sync.now", json!(null), "args"),
+            ("reboot", json!({ "delay_s": 301 }), "args"),
+            ("reboot", json!({ "delay_s": -1 }), "args"),
+            ("reboot", json!({ "delay_s": 1.5 }), "args"),
+            ("reboot", json!({ "delay_s": "1" }), "args"),
+            (
+                "snapshot",
+                json!({ "camera_id": "../etc", "snapshot_id": ID }),
+                "args",
+            ),
+            (
+                "snapshot",
+                json!({ "camera_id": "c", "snapshot_id": "../x" }),
+                "args",
+            ),
+            (
+                "snapshot",
+                json!({ "camera_id": "c", "snapshot_id": ID, "max_width": 63 }),
+                "args",
+            ),
+            (
+                "snapshot",
+                json!({ "camera_id": "c", "snapshot_id": ID, "max_width": 3841 }),
+                "args",
+            ),
+            (
+                "recording.start",
+                json!({ "camera_id": "c", "recording_id": ID, "max_duration_s": 0 }),
+                "args",
+            ),
+            (
+                "recording.start",
+                json!({ "camera_id": "c", "recording_id": ID }),
+                "args",
+            ),
+            ("unclaim", json!({ "wipe": "everything" }), "args"),
+            ("unclaim", json!({}), "args"),
+            ("diag.collect", json!({ "parts": ["shadow"] }), "args"),
+            ("diag.collect", json!({ "parts": [] }), "args"),
+            (
+                "diag.collect",
+                json!({ "parts": ["log","log","log","log","log","log","log","log","log"] }),
+                "args",
+            ),
+        ] {
+            let refused = Command::parse(word, &args).unwrap_err();
+            assert_eq!(refused.code, code, "{word} {args}: {}", refused.detail);
+            assert!(!refused.detail.is_empty() && refused.detail.len() <= 512);
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Snapshot rows: a picture in the spool that was taken on command. The row is written after its file is on disk.
+
+use rusqlite::{Connection, OptionalExtension, named_params, params};
+
+use super::{DbError, Run};
+use crate::model::{CameraId, Sha256, SnapshotId};
+use crate::time::Mono;
+
+const KEEP: &str = "insert into snapshots (id, camera_id, boot, taken_ns, state, width, height, path, size_bytes, sha256,
+        rev)
+    values (:id, :camera, :boot, :taken, 'kept', :width, :height, :path, :size, :sha256, 1)";
+
+/// A picture that is on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Its identity.
+    pub id: SnapshotId,
+    /// Its camera.
+    pub camera: CameraId,
+    /// When the frame was captured.
+    pub taken: Mono,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Below the spool directory.
+    pub path: String,
+    /// Bytes.
+    pub size_bytes: u64,
+    /// Of the file.
+    pub sha256: Sha256,
+}
+
+/// A picture is on disk.
+pub fn keep(conn: &Connection, run: &Run, p: &Picture) -> Result<(), DbError> {
+    conn.prepare_cached(KEEP)?.execute(named_params! {
+        ":id": p.id.0, ":camera": p.camera.as_str(), ":boot": run.boot, ":taken": p.taken.0 as i64,
+        ":width": p.width, ":height": p.height, ":path": p.path, ":size": p.size_bytes as i64,
+        ":sha256": &p.sha256.0[..],
+    })?;
+    Ok(())
+}
+
+/// Whether there is a row.
+pub fn exists(conn: &Connection, id: SnapshotId) -> Result<bool, DbError> {
+    let row = conn
+        .query_row(
+            "select 1 from snapshots where id = ?1",
+            params![id.0],
+            |_| Ok(()),
+        )
+        .optional()?;
+    Ok(row.is_some())
+}

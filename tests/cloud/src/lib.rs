@@ -32,3 +32,4 @@ pub mod server;
 pub mod sf;
 pub mod signature;
 pub mod testing;
+pub mod twin;

@@ -9,4 +9,5 @@ mod ingest;
 mod migrations;
 mod projections;
 mod tenants;
+mod twins;
 mod verification;

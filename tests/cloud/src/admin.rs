@@ -27,6 +27,12 @@ pub enum AdminError {
     /// Several have this name.
     #[error("several {0}s have that name; use the id")]
     Ambiguous(&'static str),
+    /// What is wanted makes no sense; says why.
+    #[error("{0}")]
+    Refused(String),
+    /// It makes sense, but not now; says why.
+    #[error("{0}")]
+    Conflict(String),
 }
 
 impl From<tokio_postgres::Error> for AdminError {
@@ -268,6 +274,8 @@ pub enum Listing {
     Recordings,
     /// `alerts`
     Alerts,
+    /// `commands`
+    Commands,
     /// `edge_records`
     Records,
     /// `audit_logs`
@@ -275,12 +283,13 @@ pub enum Listing {
 }
 
 impl Listing {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Devices,
         Self::Cameras,
         Self::Events,
         Self::Recordings,
         Self::Alerts,
+        Self::Commands,
         Self::Records,
         Self::Audit,
     ];
@@ -293,6 +302,7 @@ impl Listing {
             Self::Events => "events",
             Self::Recordings => "recordings",
             Self::Alerts => "alerts",
+            Self::Commands => "commands",
             Self::Records => "records",
             Self::Audit => "audit",
         }
@@ -304,7 +314,7 @@ impl Listing {
     }
 
     /// Columns, joins and order; every list can be cut to a device by `d.edge_id`.
-    fn sql(self) -> (&'static str, &'static str, &'static str) {
+    pub(crate) fn sql(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Devices => (
                 "d.id, d.edge_id, d.name, d.role, d.status, d.platform, d.app_version, d.hostname,
@@ -337,6 +347,13 @@ impl Listing {
                  t.status, t.triggered_at, t.acknowledged_at, t.resolved_at",
                 "alerts t join devices d on d.id = t.device_id",
                 "t.triggered_at desc, t.id",
+            ),
+            Self::Commands => (
+                "t.id, d.edge_id, t.n, t.command_type, t.payload, t.status, t.rev, t.hinted, t.late_status, t.code,
+                 t.progress, t.result, t.error, t.retry_count, t.issued_at, t.expires_at,
+                 t.last_dispatched_at, t.acknowledged_at, t.started_at, t.completed_at, t.updated_at",
+                "commands t join devices d on d.id = t.device_id",
+                "t.created_at desc, t.n desc",
             ),
             Self::Records => (
                 "t.id, d.edge_id, t.type, t.subject, t.time, t.timequality, t.severity, t.epoch,

@@ -92,6 +92,22 @@ pub fn response(status: StatusCode, code: &str, detail: &str) -> Response {
     (status, content_type, body.to_string()).into_response()
 }
 
+impl From<crate::admin::AdminError> for Problem {
+    fn from(error: crate::admin::AdminError) -> Self {
+        use crate::admin::AdminError;
+        match error {
+            AdminError::Db(error) if !error.is_data() => error.into(),
+            AdminError::Unknown(_) => {
+                Self::new(StatusCode::NOT_FOUND, "not-found", error.to_string())
+            }
+            AdminError::Conflict(_) => {
+                Self::new(StatusCode::CONFLICT, "conflict", error.to_string())
+            }
+            other => Self::malformed(other.to_string()),
+        }
+    }
+}
+
 impl From<crate::db::DbError> for Problem {
     /// Any failure of the database answers 503: a device keeps its records and tries again.
     fn from(error: crate::db::DbError) -> Self {

@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
+use crate::command::deliver;
 use crate::db::{Db, DbError};
 use crate::edge::verify::sweep_nonces;
 use crate::faults::Faults;
@@ -23,6 +24,8 @@ use crate::secret::WrappingKey;
 
 /// How often nonces are swept.
 const SWEEP: Duration = Duration::from_secs(60);
+/// How often commands are looked at that nobody acknowledged.
+const EXPIRE: Duration = Duration::from_secs(1);
 /// How long requests may take to finish at the end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -85,6 +88,7 @@ pub struct Server {
     handle: Handle<SocketAddr>,
     serving: JoinHandle<std::io::Result<()>>,
     sweeping: JoinHandle<()>,
+    expiring: JoinHandle<()>,
 }
 
 impl Server {
@@ -103,7 +107,7 @@ impl Server {
             .unwrap_or_else(|| format!("localhost:{}", address.port()));
         let app = Arc::new(App {
             db: db.clone(),
-            clock: options.clock,
+            clock: options.clock.clone(),
             wrapping_key: options.wrapping_key,
             authority: normal_authority(&authority),
             faults: options.faults,
@@ -122,7 +126,8 @@ impl Server {
             }
             None => tokio::spawn(server.acceptor(CutAcceptor).serve(service)),
         };
-        let sweeping = tokio::spawn(sweep(db));
+        let sweeping = tokio::spawn(sweep(db.clone()));
+        let expiring = tokio::spawn(expire(db, options.clock));
         Ok(Self {
             address,
             app,
@@ -130,6 +135,7 @@ impl Server {
             handle,
             serving,
             sweeping,
+            expiring,
         })
     }
 
@@ -162,6 +168,7 @@ impl Drop for Server {
         self.handle.shutdown();
         self.serving.abort();
         self.sweeping.abort();
+        self.expiring.abort();
     }
 }
 
@@ -173,6 +180,23 @@ async fn sweep(db: Db) {
             Ok(swept) => tracing::debug!(swept, "nonces swept"),
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "nonces not swept");
+            }
+        }
+    }
+}
+
+async fn expire(db: Db, clock: Clock) {
+    let mut every = tokio::time::interval(EXPIRE);
+    loop {
+        every.tick().await;
+        match deliver::expire(&db, clock.now(0)).await {
+            Ok(0) => {}
+            Ok(expired) => tracing::info!(expired, "commands expired"),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "commands not expired"
+                );
             }
         }
     }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::table;
+use super::{command, table};
 use crate::admin::{self, Listing};
 use crate::db::Db;
 use crate::secret::WrappingKey;
@@ -92,6 +92,15 @@ enum Command {
     Records(List),
     /// List audit entries.
     Audit(List),
+    /// List commands.
+    Commands(List),
+    /// Send a device a command.
+    Send(command::Send),
+    /// Show a command.
+    #[command(name = "command")]
+    One(command::One),
+    /// Take a command back that was not handed out yet.
+    Cancel(command::Cancel),
 }
 
 #[derive(Debug, Args)]
@@ -153,6 +162,10 @@ impl Admin {
                 say(self.json, json!({ "key": key }), &key);
                 return Ok(());
             }
+            Command::Send(send) => return send.run(&db, self.json).await,
+            Command::One(one) => return one.run(&db, self.json).await,
+            Command::Cancel(cancel) => return cancel.run(&db, self.json).await,
+            Command::Commands(list) => (Listing::Commands, list),
             Command::Devices(list) => (Listing::Devices, list),
             Command::Cameras(list) => (Listing::Cameras, list),
             Command::Events(list) => (Listing::Events, list),

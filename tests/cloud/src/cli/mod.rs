@@ -1,6 +1,7 @@
 //! The command line: serve, migrate, administer, and what the demo and scripts need.
 
 mod admin;
+mod command;
 mod table;
 
 use std::net::SocketAddr;

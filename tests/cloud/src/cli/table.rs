@@ -49,6 +49,15 @@ fn columns(listing: Listing) -> &'static [&'static str] {
             "status",
             "title",
         ],
+        Listing::Commands => &[
+            "issued_at",
+            "edge_id",
+            "n",
+            "command_type",
+            "status",
+            "code",
+            "id",
+        ],
         Listing::Records => &[
             "received_at",
             "edge_id",
@@ -74,7 +83,7 @@ pub fn of(listing: Listing, rows: &[Value]) -> Table {
 }
 
 /// Text without control characters: what devices send is shown on a terminal.
-fn cell(value: &Value) -> String {
+pub(super) fn cell(value: &Value) -> String {
     let text = match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::clock::http_date;
 use crate::db::{self, DbError};
 use crate::http::App;
+use crate::jws::{self, JwsError};
 use crate::problem::Problem;
 use crate::signature::{self, Answering, Message};
 
@@ -215,6 +216,14 @@ pub async fn sweep_nonces(db: &db::Db) -> Result<u64, DbError> {
 }
 
 impl Caller {
+    /// Signs a document with the key that the device has just used, so that it surely has it.
+    ///
+    /// # Errors
+    /// When the claims are no JSON.
+    pub fn document(&self, typ: &str, claims: &impl serde::Serialize) -> Result<String, JwsError> {
+        jws::sign(&self.key, &self.answering.keyid, typ, claims)
+    }
+
     /// Signs an answer to this caller: `Date`, `Content-Digest`, `Signature-Input`, `Signature`.
     pub async fn sign(&self, response: Response, now: jiff::Timestamp) -> Response {
         let (mut parts, body) = response.into_parts();

@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod body;
+pub mod command;
 
 use std::sync::Arc;
 
@@ -44,7 +45,8 @@ pub fn normal_authority(authority: &str) -> String {
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new()
         .merge(crate::edge::routes(&app))
-        .merge(admin::routes());
+        .merge(admin::routes())
+        .merge(command::routes());
     if app.faults.is_some() {
         router = router.merge(faults::routes());
     }

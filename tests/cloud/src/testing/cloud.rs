@@ -13,9 +13,10 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use super::Cluster;
-use crate::admin::{self, Listing};
+use crate::admin::{self, AdminError, Listing};
 use crate::cert::DevCert;
 use crate::clock::Clock;
+use crate::command::{self, Wanted};
 use crate::credentials::Credentials;
 use crate::db::{Db, DbError};
 use crate::faults::Faults;
@@ -282,6 +283,48 @@ impl Cloud {
         let made =
             self.on_cloud(async move { admin::create_api_key(&db, id, "test", &role).await });
         Ok(made.await??)
+    }
+
+    /// Sends a device a command and returns it as the admin API shows it; `["id"]` is its id.
+    ///
+    /// # Errors
+    /// When it makes no sense, or the database refuses.
+    pub async fn send_command(&self, edge_id: &str, wanted: Wanted) -> Result<Value> {
+        let (db, edge_id, now) = (self.owner(), edge_id.to_owned(), self.clock.now(0));
+        let sent = self.on_cloud(async move {
+            let mut client = db.client().await?;
+            let tx = client.transaction().await.map_err(DbError::from)?;
+            let sent = command::send(&tx, &edge_id, &wanted, now).await?;
+            tx.commit().await.map_err(DbError::from)?;
+            Ok::<_, AdminError>(sent)
+        });
+        Ok(sent.await??)
+    }
+
+    /// A command as it is now.
+    ///
+    /// # Errors
+    /// When there is no such command.
+    pub async fn command(&self, id: Uuid) -> Result<Value> {
+        let db = self.owner();
+        let found = self.on_cloud(async move {
+            let mut client = db.client().await?;
+            let tx = client.transaction().await.map_err(DbError::from)?;
+            command::show(&tx, id).await
+        });
+        Ok(found.await??)
+    }
+
+    /// Waits for the end of a command and returns it.
+    ///
+    /// # Errors
+    /// When it does not end in time; says where it is.
+    pub async fn wait_command(&self, id: Uuid, at_most: Duration) -> Result<Value> {
+        let ended = format!("(select completed_at is not null from commands where id = '{id}')");
+        let waited = self.wait_for(&ended, at_most).await;
+        let found = self.command(id).await?;
+        waited.with_context(|| found.to_string())?;
+        Ok(found)
     }
 
     /// Rows as the operator sees them (all organizations), newest first, at most 100,000.

@@ -7,7 +7,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 /// Every table with a tenant.
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 14] = [
     "organizations",
     "users",
     "user_roles",
@@ -21,6 +21,7 @@ const TABLES: [&str; 13] = [
     "events",
     "recordings",
     "alerts",
+    "commands",
 ];
 
 /// One row in every table, for the first organization.
@@ -46,6 +47,9 @@ async fn fill(cloud: &Cloud) -> Device {
         ))
         .await
         .unwrap();
+    let wanted = sentrycam_cloud::command::Wanted::new("snapshot", json!({}));
+    let sent = cloud.send_command(&device.credentials.edge_id, wanted);
+    sent.await.unwrap();
     device
 }
 
@@ -118,6 +122,7 @@ async fn a_second_organization_cannot_write_into_the_first() {
         "events",
         "recordings",
         "alerts",
+        "commands",
     ] {
         let sql = format!("update {table} set organization_id = '{own}'");
         assert_eq!(attempt(sql).await, Ok(0), "{table}");
@@ -149,6 +154,12 @@ async fn a_second_organization_cannot_write_into_the_first() {
             "record",
             format!(
                 "insert into edge_records (device_id, organization_id, id, type, time, epoch, sequence, severity, record) values ('{id}', '{first}', '{new}', 't', now(), '{new}', 1, 'info', '{{}}')"
+            ),
+        ),
+        (
+            "command",
+            format!(
+                "insert into commands (id, organization_id, device_id, n, command_type, payload, issued_at, expires_at) values ('{new}', '{first}', '{id}', 9, 'reboot', '{{}}', now(), now() + interval '1 hour')"
             ),
         ),
         (

@@ -276,6 +276,8 @@ pub enum Listing {
     Alerts,
     /// `commands`
     Commands,
+    /// `ai_policies`
+    Policies,
     /// `edge_records`
     Records,
     /// `audit_logs`
@@ -283,13 +285,14 @@ pub enum Listing {
 }
 
 impl Listing {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Devices,
         Self::Cameras,
         Self::Events,
         Self::Recordings,
         Self::Alerts,
         Self::Commands,
+        Self::Policies,
         Self::Records,
         Self::Audit,
     ];
@@ -303,6 +306,7 @@ impl Listing {
             Self::Recordings => "recordings",
             Self::Alerts => "alerts",
             Self::Commands => "commands",
+            Self::Policies => "policies",
             Self::Records => "records",
             Self::Audit => "audit",
         }
@@ -324,7 +328,8 @@ impl Listing {
             ),
             Self::Cameras => (
                 "d.edge_id, t.camera_id, t.id, t.name, t.status, t.reason, t.codec, t.width, t.height,
-                 t.fps, t.source_kind, t.rev, t.last_seen_at",
+                 t.fps, t.source_kind, t.rtsp_url, t.is_active, t.desired is not null as in_twin, t.rev,
+                 t.last_seen_at",
                 "cameras t join devices d on d.id = t.device_id",
                 "d.edge_id, t.camera_id",
             ),
@@ -354,6 +359,12 @@ impl Listing {
                  t.last_dispatched_at, t.acknowledged_at, t.started_at, t.completed_at, t.updated_at",
                 "commands t join devices d on d.id = t.device_id",
                 "t.created_at desc, t.n desc",
+            ),
+            Self::Policies => (
+                "t.id, d.edge_id, t.name, t.is_enabled, t.cameras, t.modules, t.thresholds, t.actions,
+                 t.feature_flags, t.created_at, t.updated_at",
+                "(select * from ai_policies where deleted_at is null) t left join devices d on d.id = t.device_id",
+                "t.id desc",
             ),
             Self::Records => (
                 "t.id, d.edge_id, t.type, t.subject, t.time, t.timequality, t.severity, t.epoch,

@@ -12,6 +12,7 @@
 //! ```
 
 pub mod admin;
+pub mod broker;
 pub mod cert;
 pub mod cli;
 pub mod clock;
@@ -32,3 +33,4 @@ pub mod server;
 pub mod sf;
 pub mod signature;
 pub mod testing;
+pub mod twin;

@@ -38,6 +38,8 @@ const MIGRATIONS: &[Migration] = &[
     migration!(4, "projections", "0004_projections"),
     migration!(5, "audit", "0005_audit"),
     migration!(10, "commands", "0010_commands"),
+    migration!(11, "twins", "0011_twins"),
+    migration!(12, "presence", "0012_presence"),
 ];
 
 const CREATE_TRACKING: &str = "create table if not exists schema_migrations (

@@ -97,6 +97,10 @@ impl From<crate::admin::AdminError> for Problem {
         use crate::admin::AdminError;
         match error {
             AdminError::Db(error) if !error.is_data() => error.into(),
+            AdminError::Secret(error) => {
+                tracing::error!(%error, "secret not usable");
+                Self::unavailable()
+            }
             AdminError::Unknown(_) => {
                 Self::new(StatusCode::NOT_FOUND, "not-found", error.to_string())
             }

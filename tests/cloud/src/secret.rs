@@ -104,12 +104,20 @@ impl WrappingKey {
     /// # Errors
     /// `Random` when the system gives no random bytes.
     pub fn wrap(&self, edge_id: &str, secret: &Secret) -> Result<Vec<u8>, SecretError> {
+        self.wrap_bytes(edge_id, &secret.0)
+    }
+
+    /// Wraps a secret of any length, bound to `name`.
+    ///
+    /// # Errors
+    /// `Random` when the system gives no random bytes.
+    pub fn wrap_bytes(&self, name: &str, secret: &[u8]) -> Result<Vec<u8>, SecretError> {
         let nonce: [u8; NONCE_LEN] = random()?;
-        let mut sealed = secret.0.to_vec();
+        let mut sealed = secret.to_vec();
         self.0
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),
-                Aad::from(edge_id.as_bytes()),
+                Aad::from(name.as_bytes()),
                 &mut sealed,
             )
             .map_err(|_| SecretError::Random)?;
@@ -124,16 +132,27 @@ impl WrappingKey {
         if wrapped.len() != WRAPPED_LEN {
             return Err(SecretError::Unwrap);
         }
-        let (nonce, sealed) = wrapped.split_at(NONCE_LEN);
+        let opened = self.unwrap_bytes(edge_id, wrapped)?;
+        Ok(Secret(
+            <[u8; 32]>::try_from(opened).map_err(|_| SecretError::Unwrap)?,
+        ))
+    }
+
+    /// Opens a wrapped secret of any length.
+    ///
+    /// # Errors
+    /// `Unwrap` when the key, the name or a byte differs.
+    pub fn unwrap_bytes(&self, name: &str, wrapped: &[u8]) -> Result<Vec<u8>, SecretError> {
+        let (nonce, sealed) = wrapped
+            .split_at_checked(NONCE_LEN)
+            .ok_or(SecretError::Unwrap)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SecretError::Unwrap)?;
         let mut sealed = sealed.to_vec();
         let opened = self
             .0
-            .open_in_place(nonce, Aad::from(edge_id.as_bytes()), &mut sealed)
+            .open_in_place(nonce, Aad::from(name.as_bytes()), &mut sealed)
             .map_err(|_| SecretError::Unwrap)?;
-        Ok(Secret(
-            <[u8; 32]>::try_from(&*opened).map_err(|_| SecretError::Unwrap)?,
-        ))
+        Ok(opened.to_vec())
     }
 }
 

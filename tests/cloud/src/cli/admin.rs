@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{command, table};
+use super::{command, table, twin};
 use crate::admin::{self, Listing};
 use crate::db::Db;
 use crate::secret::WrappingKey;
@@ -92,6 +92,10 @@ enum Command {
     Records(List),
     /// List audit entries.
     Audit(List),
+    #[command(flatten)]
+    Twin(twin::Command),
+    /// List policies.
+    Policies(List),
     /// List commands.
     Commands(List),
     /// Send a device a command.
@@ -165,6 +169,8 @@ impl Admin {
             Command::Send(send) => return send.run(&db, self.json).await,
             Command::One(one) => return one.run(&db, self.json).await,
             Command::Cancel(cancel) => return cancel.run(&db, self.json).await,
+            Command::Twin(command) => return command.run(&db, self.json).await,
+            Command::Policies(list) => (Listing::Policies, list),
             Command::Commands(list) => (Listing::Commands, list),
             Command::Devices(list) => (Listing::Devices, list),
             Command::Cameras(list) => (Listing::Cameras, list),

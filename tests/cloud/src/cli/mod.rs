@@ -3,6 +3,7 @@
 mod admin;
 mod command;
 mod table;
+mod twin;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

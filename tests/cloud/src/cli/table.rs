@@ -58,6 +58,14 @@ fn columns(listing: Listing) -> &'static [&'static str] {
             "code",
             "id",
         ],
+        Listing::Policies => &[
+            "id",
+            "name",
+            "edge_id",
+            "is_enabled",
+            "modules",
+            "thresholds",
+        ],
         Listing::Records => &[
             "received_at",
             "edge_id",

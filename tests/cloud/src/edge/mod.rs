@@ -25,8 +25,10 @@ use crate::http::App;
 use crate::ingest;
 use crate::jws;
 use crate::problem::Problem;
+use crate::secret::sha256_hex;
 use crate::sf;
 use crate::signature::IDEMPOTENCY_KEY;
+use crate::twin::store;
 use verify::{Caller, TIME_PATH, verify};
 
 /// Longest request body on the wire: a full batch that gzip could not shrink.
@@ -208,7 +210,42 @@ async fn commands(
     ))
 }
 
-/// `GET /edge/v1/twin`: no device has a twin yet.
-async fn twin() -> Problem {
-    Problem::not_found()
+/// `GET /edge/v1/twin`: the document, 304 where `If-None-Match` has it, 404 while the device has none.
+///
+/// It is compiled anew, so that a licence that has run out leaves it at the next look.
+async fn twin(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    injected: Option<Extension<Injected>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let Extension(injected) = injected.unwrap_or_default();
+    let mut client = app.db.client().await?;
+    let tx = client.transaction().await.map_err(DbError::from)?;
+    db::set_tenant(&tx, caller.organization_id).await?;
+    let target = store::lock(&tx, &caller.edge_id).await?;
+    store::compile(&tx, &target, app.clock.now(injected.skew_s)).await?;
+    let document = store::document(&tx, &target, &app.wrapping_key).await?;
+    tx.commit().await.map_err(DbError::from)?;
+    let document = document.ok_or_else(Problem::not_found)?;
+    let jws = caller
+        .document(jws::TWIN, &document.claims())
+        .map_err(|_| Problem::unavailable())?;
+    let hash = sha256_hex(jws.as_bytes());
+    let tag = format!(
+        "\"{}-{}\"",
+        document.version,
+        hash.get(..16).unwrap_or(&hash)
+    );
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|tags| tags.to_str().ok())
+        .is_some_and(|tags| tags.split(',').any(|known| known.trim() == tag));
+    let etag = [(header::ETAG, tag)];
+    Ok(if known {
+        (StatusCode::NOT_MODIFIED, etag).into_response()
+    } else {
+        let content_type = [(header::CONTENT_TYPE, "application/jose")];
+        (StatusCode::OK, content_type, etag, jws).into_response()
+    })
 }

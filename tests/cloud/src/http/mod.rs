@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod body;
 pub mod command;
+pub mod twin;
 
 use std::sync::Arc;
 
@@ -46,7 +47,8 @@ pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new()
         .merge(crate::edge::routes(&app))
         .merge(admin::routes())
-        .merge(command::routes());
+        .merge(command::routes())
+        .merge(twin::routes());
     if app.faults.is_some() {
         router = router.merge(faults::routes());
     }

@@ -22,6 +22,7 @@ use crate::command::deliver;
 use crate::db::{self, Db, DbError};
 use crate::edge::verify::Caller;
 use crate::problem::Problem;
+use crate::twin::store as twin;
 use record::Record;
 
 pub use body::{MAX_BODY_BYTES, MAX_RECORDS};
@@ -82,6 +83,7 @@ pub fn answer(results: Vec<Outcome>) -> Value {
 /// Tells the device what waits for it, so that it need not poll.
 async fn hint(tx: &Transaction<'_>, caller: &Caller, answer: &mut Value) -> Result<(), DbError> {
     answer["commands_pending"] = deliver::pending(tx, caller.device_id).await?.into();
+    answer["twin_version"] = twin::version(tx, caller.device_id).await?.into();
     Ok(())
 }
 

@@ -12,6 +12,7 @@
 //! | `camera.up/down/degraded` | `cameras`, and `alerts` for down |
 //! | `agent.started/stopping/heartbeat/health` | `devices` |
 //! | `command.status` | `commands` |
+//! | `twin.reported` | `twins` |
 //! | `audit.entry` | `audit_logs` |
 //! | `sync.gap`, `db.recovered`, anything else critical | `alerts` |
 
@@ -23,6 +24,7 @@ pub mod device;
 pub mod event;
 pub mod parts;
 pub mod recording;
+pub mod twin;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -48,6 +50,8 @@ pub enum Payload {
     Agent(bool, Box<device::Data>),
     /// `command.status`
     Command(Box<command::Data>),
+    /// `twin.reported`
+    Twin(Box<twin::Data>),
     /// `audit.entry`
     Audit(Box<audit::Data>),
     /// `sync.gap`, `db.recovered`: the type of alert they raise
@@ -85,6 +89,11 @@ impl Payload {
                 let data: Box<command::Data> = parse(data)?;
                 data.check()?;
                 Self::Command(data)
+            }
+            Some("twin.reported") => {
+                let data: Box<twin::Data> = parse(data)?;
+                data.check()?;
+                Self::Twin(data)
             }
             Some("audit.entry") => Self::Audit(parse(data)?),
             Some("sync.gap") => Self::Notice("sync_gap"),
@@ -172,6 +181,7 @@ pub async fn project(
         event::project(tx, caller, records).await?;
         recording::project(tx, caller, records).await?;
         command::project(tx, caller, records, &ranks).await?;
+        twin::project(tx, caller, records, &ranks).await?;
         audit::project(tx, caller, records).await?;
         alert::project(tx, caller, records, &ranks).await?;
         device::project(tx, caller, records, &ranks).await?;

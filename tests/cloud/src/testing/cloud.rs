@@ -22,6 +22,7 @@ use crate::db::{Db, DbError};
 use crate::faults::Faults;
 use crate::secret::{WrappingKey, random};
 use crate::server::{Options, Server, Tls};
+use crate::twin::wish::{self, WantedPolicy};
 
 /// What can differ from the usual.
 #[derive(Debug, Default)]
@@ -299,6 +300,71 @@ impl Cloud {
             Ok::<_, AdminError>(sent)
         });
         Ok(sent.await??)
+    }
+
+    /// Merges sections into a device's twin; returns it as the admin API shows it.
+    ///
+    /// # Errors
+    /// When it makes no sense, or the database refuses.
+    pub async fn set_twin(&self, edge_id: &str, patch: Value) -> Result<Value> {
+        let (db, edge_id, now) = (self.owner(), edge_id.to_owned(), self.clock.now(0));
+        let set = self.on_cloud(async move {
+            let mut client = db.client().await?;
+            let tx = client.transaction().await.map_err(DbError::from)?;
+            let shown = wish::set_settings(&tx, &edge_id, &patch, now).await?;
+            tx.commit().await.map_err(DbError::from)?;
+            Ok::<_, AdminError>(shown)
+        });
+        Ok(set.await??)
+    }
+
+    /// Puts a camera into a device's twin; `password` may be among its members.
+    ///
+    /// # Errors
+    /// When it makes no sense, or the database refuses.
+    pub async fn set_camera(&self, edge_id: &str, camera_id: &str, camera: Value) -> Result<Value> {
+        let key = WrappingKey::from_bytes(&self.wrapping_key)?;
+        let (edge_id, camera_id) = (edge_id.to_owned(), camera_id.to_owned());
+        let (db, now) = (self.owner(), self.clock.now(0));
+        let set = self.on_cloud(async move {
+            let mut client = db.client().await?;
+            let tx = client.transaction().await.map_err(DbError::from)?;
+            let shown = wish::set_camera(&tx, &key, &edge_id, &camera_id, &camera, now).await?;
+            tx.commit().await.map_err(DbError::from)?;
+            Ok::<_, AdminError>(shown)
+        });
+        Ok(set.await??)
+    }
+
+    /// Makes a policy of the first organization; returns it with its id.
+    ///
+    /// # Errors
+    /// When it makes no sense, or the database refuses.
+    pub async fn set_policy(&self, policy: Value) -> Result<Value> {
+        let wanted: WantedPolicy = serde_json::from_value(policy)?;
+        let (db, id, now) = (self.owner(), self.organization, self.clock.now(0));
+        let set = self.on_cloud(async move {
+            let mut client = db.client().await?;
+            let tx = client.transaction().await.map_err(DbError::from)?;
+            let made = wish::set_policy(&tx, id, None, &wanted, now).await?;
+            tx.commit().await.map_err(DbError::from)?;
+            Ok::<_, AdminError>(made)
+        });
+        Ok(set.await??)
+    }
+
+    /// A device's twin, desired and reported.
+    ///
+    /// # Errors
+    /// When there is no such device.
+    pub async fn twin(&self, edge_id: &str) -> Result<Value> {
+        let (db, edge_id) = (self.owner(), edge_id.to_owned());
+        let found = self.on_cloud(async move {
+            let mut client = db.client().await?;
+            let tx = client.transaction().await.map_err(DbError::from)?;
+            wish::show(&tx, &edge_id).await
+        });
+        Ok(found.await??)
     }
 
     /// A command as it is now.

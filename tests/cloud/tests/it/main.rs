@@ -2,11 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod admin;
+mod broker;
 mod commands;
 mod device;
 mod faults;
 mod ingest;
 mod migrations;
+mod mqtt;
 mod projections;
 mod tenants;
+mod twins;
 mod verification;

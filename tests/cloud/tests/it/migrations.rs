@@ -138,6 +138,12 @@ async fn the_database_checks_words_and_invariants() {
     let wanted = sentrycam_cloud::command::Wanted::new("snapshot", json!({}));
     let sent = cloud.send_command(&device.credentials.edge_id, wanted);
     sent.await.unwrap();
+    let edge_id = device.credentials.edge_id.clone();
+    cloud
+        .set_twin(&edge_id, json!({ "motion": {} }))
+        .await
+        .unwrap();
+    cloud.set_policy(json!({ "name": "x" })).await.unwrap();
     for sql in [
         "update devices set status = 'sleeping'",
         "update devices set status = 'unclaimed'",
@@ -147,6 +153,9 @@ async fn the_database_checks_words_and_invariants() {
         "update events set status = 'ended'",
         "update events set severity = 'high'",
         "update recordings set status = 'done'",
+        "update twins set reported_status = 'done'",
+        "update cameras set desired = '{\"password\": 1}'",
+        "update ai_policies set thresholds = '[]'",
         "update commands set status = 'done'",
         "update commands set status = 'succeeded'",
         "update commands set payload = '[]'",

@@ -7,7 +7,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 /// Every table with a tenant.
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 16] = [
     "organizations",
     "users",
     "user_roles",
@@ -22,6 +22,8 @@ const TABLES: [&str; 14] = [
     "recordings",
     "alerts",
     "commands",
+    "twins",
+    "ai_policies",
 ];
 
 /// One row in every table, for the first organization.
@@ -50,6 +52,7 @@ async fn fill(cloud: &Cloud) -> Device {
     let wanted = sentrycam_cloud::command::Wanted::new("snapshot", json!({}));
     let sent = cloud.send_command(&device.credentials.edge_id, wanted);
     sent.await.unwrap();
+    cloud.set_policy(json!({ "name": "x" })).await.unwrap();
     device
 }
 
@@ -123,6 +126,8 @@ async fn a_second_organization_cannot_write_into_the_first() {
         "recordings",
         "alerts",
         "commands",
+        "twins",
+        "ai_policies",
     ] {
         let sql = format!("update {table} set organization_id = '{own}'");
         assert_eq!(attempt(sql).await, Ok(0), "{table}");

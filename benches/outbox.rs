@@ -184,6 +184,7 @@ fn take_and_settle(criterion: &mut Criterion, runtime: &Runtime) {
                                 .map(|r| (r.id, RecordVerdict::Settled))
                                 .collect(),
                             commands_pending: 0,
+                            twin_version: None,
                         };
                         let settle = move |c: &Connection, run: &Run| {
                             batch::settle(c, run, taken.key, &results, Mono(9))

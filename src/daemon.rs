@@ -155,7 +155,8 @@ async fn main(
                 ..Bells::default()
             };
             let uploader = Uploader::new(db.clone(), client.clone(), time.clone(), entropy.clone())
-                .poking(Arc::clone(&bells.poke));
+                .poking(Arc::clone(&bells.poke))
+                .telling_of_twins(Arc::clone(&refresh));
             let hands = Hands {
                 desk: desk.clone(),
                 spool: spool.clone(),

@@ -80,6 +80,9 @@ pub struct Uploader<T = Client> {
     no_gzip_until: Mono,
     status: watch::Sender<SyncStatus>,
     poke: Option<Arc<Notify>>,
+    twin: Option<Arc<Notify>>,
+    /// The newest twin that the cloud told of.
+    twin_version: Option<u64>,
 }
 
 impl<T: Transport> Uploader<T> {
@@ -104,7 +107,15 @@ impl<T: Transport> Uploader<T> {
             no_gzip_until: Mono(0),
             status,
             poke: None,
+            twin: None,
+            twin_version: None,
         }
+    }
+
+    /// Tells `twin` whenever the cloud says that there is another twin.
+    pub fn telling_of_twins(mut self, twin: Arc<Notify>) -> Self {
+        self.twin = Some(twin);
+        self
     }
 
     /// Tells `poke` whenever the cloud says that commands wait.
@@ -226,6 +237,12 @@ impl<T: Transport> Uploader<T> {
                     && let Some(poke) = &self.poke
                 {
                     poke.notify_one();
+                }
+                if results.twin_version != self.twin_version
+                    && let Some(twin) = &self.twin
+                {
+                    self.twin_version = results.twin_version;
+                    twin.notify_one();
                 }
                 let settled = self
                     .db

@@ -6,6 +6,7 @@
 mod check;
 mod commands;
 mod db;
+mod doctor;
 mod lists;
 mod output;
 mod probe;
@@ -60,6 +61,9 @@ enum Command {
     Probe(probe::ProbeArgs),
     /// Show cameras, sync, disk and clock of the running agent.
     Status(Format),
+    /// Check cameras, cloud, clock, disk, power and heat, and say for each failure the one thing to do. Exit code: 0 all
+    /// well, 1 a warning, 2 a failure.
+    Doctor(Format),
     /// List motion events, newest first.
     Events(lists::ListArgs),
     /// List clips, newest first.
@@ -100,6 +104,7 @@ pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
             })
         }),
         Command::Status(format) => with_config(&path, |c| status::run(&c, format)),
+        Command::Doctor(format) => with_config(&path, |c| doctor::run(&c, format)),
         Command::Events(args) => with_config(&path, |c| lists::events(&c, &args)),
         Command::Clips(args) => with_config(&path, |c| lists::clips(&c, &args)),
         Command::Commands(args) => with_config(&path, |c| commands::run(&c, &args)),

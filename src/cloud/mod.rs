@@ -6,6 +6,7 @@
 pub mod client;
 pub mod credentials;
 pub mod keys;
+pub mod reach;
 pub mod tls;
 
 pub use client::{Client, ClientError, Reply, Transport};

@@ -238,6 +238,7 @@ pub(super) mod tests {
             ]
             .into(),
             commands_pending: 0,
+            twin_version: None,
         };
         let settled = settle(&conn, &run, first.key, &results, Mono(9)).unwrap();
         assert_eq!(
@@ -271,6 +272,7 @@ pub(super) mod tests {
         let all = Results {
             records: ids.iter().map(|id| (*id, RecordVerdict::Settled)).collect(),
             commands_pending: 0,
+            twin_version: None,
         };
         assert_eq!(
             settle(&conn, &run, batch.key, &all, Mono(0))

@@ -29,6 +29,8 @@ pub struct Results {
     pub records: HashMap<RecordId, RecordVerdict>,
     /// Commands wait at the cloud.
     pub commands_pending: u64,
+    /// The newest version of the twin.
+    pub twin_version: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -36,6 +38,8 @@ struct WireResults {
     results: Vec<WireResult>,
     #[serde(default)]
     commands_pending: u64,
+    #[serde(default)]
+    twin_version: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -59,6 +63,7 @@ pub fn parse_results(body: &[u8]) -> Option<Results> {
     }
     let mut results = Results {
         commands_pending: wire.commands_pending,
+        twin_version: wire.twin_version,
         ..Results::default()
     };
     for r in wire.results {
@@ -244,7 +249,7 @@ mod tests {
             {"id":"019af5d8-7a00-7000-8000-000000000002","status":"duplicate"},
             {"id":"019af5d8-7a00-7000-8000-000000000003","status":"rejected","code":"schema","detail":"x"},
             {"id":"019af5d8-7a00-7000-8000-000000000004","status":"retry","code":"db"},
-            {"id":"019af5d8-7a00-7000-8000-000000000005","status":"something new"}],"commands_pending":3}"#;
+            {"id":"019af5d8-7a00-7000-8000-000000000005","status":"something new"}],"commands_pending":3,"twin_version":7}"#;
         let results = parse_results(body).unwrap();
         let verdict = |n: u128| {
             results.records[&RecordId(uuid::Uuid::from_u128(
@@ -257,7 +262,10 @@ mod tests {
         assert!(matches!(verdict(3), RecordVerdict::Rejected { .. }));
         assert_eq!(verdict(4), RecordVerdict::Retry);
         assert_eq!(verdict(5), RecordVerdict::Retry);
-        assert_eq!(results.commands_pending, 3);
+        assert_eq!(
+            (results.commands_pending, results.twin_version),
+            (3, Some(7))
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use sentrycam::db::{self, Connection, schema};
+use sentrycam::supervise::failpoint;
 use tempfile::TempDir;
 
 use crate::fixture::wait_until;
@@ -64,6 +65,15 @@ pub struct Agent(Child);
 impl Agent {
     /// Starts it with `log` as its filter; what it prints is appended to `out` and `err` in its home.
     pub fn start(home: &Home, log: &str) -> Agent {
+        Self::start_with(home, log, &[])
+    }
+
+    /// Starts it to die at this place.
+    pub fn start_to_die(home: &Home, place: &str) -> Agent {
+        Self::start_with(home, "info", &[(failpoint::VARIABLE, place)])
+    }
+
+    fn start_with(home: &Home, log: &str, variables: &[(&str, &str)]) -> Agent {
         let append = |name| {
             File::options()
                 .create(true)
@@ -75,6 +85,7 @@ impl Agent {
             .arg(home.path("sentrycam.toml"))
             .arg("run")
             .env("SENTRYCAM_LOG", log)
+            .envs(variables.iter().copied())
             .stdout(append("out").unwrap())
             .stderr(append("err").unwrap())
             .process_group(0)

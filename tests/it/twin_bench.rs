@@ -1,6 +1,7 @@
 //! The twin, its store and real cameras of a test pattern, in this process: offered to by hand, on a rehearsed clock.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sentrycam::agent::camera::registry::registry;
 use sentrycam::agent::camera::{CameraContext, ClipStore, Desk};
@@ -8,21 +9,22 @@ use sentrycam::agent::journal::journal;
 use sentrycam::agent::status::{Status, StatusHub};
 use sentrycam::agent::time::TimeKeeper;
 use sentrycam::agent::twin::store::Store;
-use sentrycam::agent::twin::{self, OfferError, Reach, TwinHandle, Verdict};
+use sentrycam::agent::twin::{self, Fetcher, OfferError, Reach, TwinHandle, Verdict};
 use sentrycam::board::clock::Clock;
 use sentrycam::board::entropy::Entropy;
+use sentrycam::cloud::{Client, Keys, Transport as _, tls};
 use sentrycam::config::Config;
 use sentrycam::db::{self, Db, IdSource, open, schema};
 use sentrycam::model::BootId;
 use sentrycam::outbox::quota::Quotas;
 use sentrycam::spool::Spool;
 use sentrycam::supervise::{Phase, Supervisor};
+use sentrycam::wire::skew::DateSample;
+use sentrycam_cloud::testing::Cloud;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
-
-const EDGE_ID: &str = "e-test";
 
 /// Everything of one run.
 struct Run {
@@ -41,6 +43,7 @@ pub struct Bench {
     pub clock: Clock,
     pub boot: BootId,
     pub config: Config,
+    client: Option<Client>,
     run: Option<Run>,
 }
 
@@ -62,8 +65,41 @@ impl Bench {
             home,
             clock: Clock::default(),
             boot: BootId(Uuid::now_v7()),
+            client: None,
             run: None,
         }
+    }
+
+    /// A device of this cloud.
+    pub async fn of(cloud: &Cloud) -> Bench {
+        let mut bench = Bench::new();
+        let path = bench.home.path().join("edge.json");
+        cloud.write_credentials("box", &path).await.unwrap();
+        let keys = Keys::load(&path).unwrap();
+        let tls = tls::client_config(
+            Some(&cloud.ca_path()),
+            Arc::new(|| Clock::default().system_wall()),
+        );
+        let client = Client::new(keys, tls.unwrap(), Duration::from_secs(10)).unwrap();
+        bench.client = Some(client);
+        bench
+    }
+
+    pub fn edge_id(&self) -> String {
+        let client = self.client.as_ref();
+        client.map_or("e-test".into(), |c| c.edge_id().to_owned())
+    }
+
+    /// Learns the time, as from a signed answer of now.
+    pub fn learn_time(&self) {
+        let time = &self.run().time;
+        let now = time.mono();
+        time.learn(DateSample {
+            date: Clock::default().system_wall(),
+            sent: now,
+            received: now,
+            cached: false,
+        });
     }
 
     pub async fn start(&mut self) {
@@ -108,7 +144,7 @@ impl Bench {
         supervisor.spawn(Phase::Intake, "cameras", task.run(first));
         let reach = Reach {
             cameras,
-            client: None,
+            client: self.client.clone(),
             heartbeat: watch::channel(None).0,
             status: status.clone(),
             refresh: Arc::default(),
@@ -116,13 +152,18 @@ impl Bench {
         let (twin, task) = twin::twin(
             store.clone(),
             self.config.clone(),
-            EDGE_ID.into(),
+            self.edge_id(),
             self.boot,
             time.clone(),
             reach,
             loaded,
         );
-        supervisor.spawn(Phase::Intake, "twin", task.run(intake));
+        supervisor.spawn(Phase::Intake, "twin", task.run(intake.clone()));
+        if let Some(client) = self.client.clone() {
+            let entropy = Entropy::default();
+            let fetcher = Fetcher::new(client, time.clone(), entropy, twin.clone());
+            supervisor.spawn(Phase::Intake, "twin-fetch", fetcher.run(intake));
+        }
         self.run = Some(Run {
             supervisor,
             db,
@@ -152,7 +193,7 @@ impl Bench {
 
     /// Offers a document as the cloud would.
     pub async fn offer(&self, version: u64, doc: Value) -> Result<Verdict, OfferError> {
-        let claims = json!({ "iss": "sentrycam-cloud", "aud": EDGE_ID, "iat": 1_795_226_400, "version": version, "doc": doc });
+        let claims = json!({ "iss": "sentrycam-cloud", "aud": self.edge_id(), "iat": 1_795_226_400, "version": version, "doc": doc });
         self.offer_raw(claims.to_string()).await
     }
 
@@ -185,14 +226,14 @@ impl Bench {
     }
 
     pub async fn wait(&self, what: &str, done: impl Fn(&Status) -> bool) {
-        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
         while !done(&self.status()) {
             assert!(
                 tokio::time::Instant::now() < deadline,
                 "{what}: {:?}",
                 self.status()
             );
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

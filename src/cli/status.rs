@@ -53,6 +53,19 @@ fn show(s: &Status) -> anyhow::Result<()> {
         text(sync, "delivered"),
         text(sync, "rejected"),
     );
+    if !s.twin.is_null() && s.twin["desired"] != 0 {
+        let (applied, status) = (text(&s.twin, "applied"), text(&s.twin, "status"));
+        let faults = s.twin["errors"].as_array().map_or(0, Vec::len);
+        let why = if faults > 0 {
+            format!(", {faults} fault(s), see --json")
+        } else {
+            String::new()
+        };
+        println!(
+            "twin:  {applied} in force; {} {status}{why}",
+            text(&s.twin, "desired")
+        );
+    }
     let rows: u64 = s.backlog["rows"]
         .as_array()
         .map(|r| r.iter().filter_map(|v| v.as_u64()).sum())

@@ -108,11 +108,6 @@ impl Registry {
             .collect();
         let changes = diff(&running, &target);
         self.stop_all_of(&changes).await;
-        for camera in running {
-            if !target.iter().any(|t| t.id == camera.id) {
-                self.gone(&camera).await;
-            }
-        }
         for change in changes {
             match change {
                 Change::Stop(_) => {}
@@ -122,6 +117,12 @@ impl Registry {
                     }
                 }
                 Change::Start(config) => self.start(config),
+            }
+        }
+        // Last: while the disk is full this waits, and cameras must not.
+        for camera in running {
+            if !target.iter().any(|t| t.id == camera.id) {
+                self.gone(&camera).await;
             }
         }
     }

@@ -89,6 +89,9 @@ impl<T: Transport> Fetcher<T> {
             200 => self.take(reply).await,
             // A cloud without twins, or without one for this device, is a cloud all the same.
             304 | 204 | 404 => self.settled(),
+            // The uploader finds out when we are known again, and the answer to its records names the version.
+            401 if matches!(reply.code.as_str(), "unknown-key" | "invalid-signature") => PERIOD,
+            403 | 410 | 426 => PERIOD,
             status => {
                 tracing::debug!(status, code = reply.code, "no twin from the cloud");
                 self.back_off(reply.retry_after)

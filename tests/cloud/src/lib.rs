@@ -25,6 +25,7 @@ pub mod http;
 pub mod ingest;
 pub mod jws;
 pub mod migrate;
+pub mod mqtt;
 pub mod postgres;
 pub mod problem;
 pub mod project;

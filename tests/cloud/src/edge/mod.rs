@@ -186,7 +186,8 @@ async fn commands(
     let mut client = app.db.client().await?;
     let tx = client.transaction().await.map_err(DbError::from)?;
     db::set_tenant(&tx, caller.organization_id).await?;
-    let mut documents = deliver::hand_out(&tx, device, edge_id, query.after, limit, now).await?;
+    let mut documents =
+        deliver::hand_out(&tx, device, edge_id, query.after, limit, now, false).await?;
     if injected.stale {
         documents.extend(deliver::stale(&tx, device, edge_id).await?);
     }

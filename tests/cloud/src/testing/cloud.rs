@@ -14,12 +14,14 @@ use uuid::Uuid;
 
 use super::Cluster;
 use crate::admin::{self, AdminError, Listing};
+use crate::broker::Broker;
 use crate::cert::DevCert;
 use crate::clock::Clock;
 use crate::command::{self, Wanted};
 use crate::credentials::Credentials;
 use crate::db::{Db, DbError};
 use crate::faults::Faults;
+use crate::mqtt::{Access, Mqtt};
 use crate::secret::{WrappingKey, random};
 use crate::server::{Options, Server, Tls};
 use crate::twin::wish::{self, WantedPolicy};
@@ -31,9 +33,16 @@ pub struct CloudBuilder {
     listen: Option<SocketAddr>,
     authority: Option<String>,
     certificate: Option<DevCert>,
+    broker: bool,
 }
 
 impl CloudBuilder {
+    /// Starts a Mosquitto of its own, and connects to it.
+    pub fn broker(mut self) -> Self {
+        self.broker = true;
+        self
+    }
+
     /// Uses this cluster instead of the shared one.
     pub fn cluster(mut self, cluster: &'static Cluster) -> Self {
         self.cluster = Some(cluster);
@@ -81,7 +90,13 @@ impl CloudBuilder {
         };
         let directory = TempDir::with_prefix("cloud-")?;
         certificate.write(directory.path())?;
+        let broker = if self.broker {
+            Some(Broker::start(&directory.path().join("mqtt"), &certificate)?)
+        } else {
+            None
+        };
         let mut cloud = Cloud {
+            broker,
             owner: Db::connect_as_owner(&cluster.owner_url(&database))?,
             runtime: Some(runtime),
             cluster,
@@ -105,6 +120,7 @@ impl CloudBuilder {
 /// A running cloud with one organization.
 #[derive(Debug)]
 pub struct Cloud {
+    broker: Option<Broker>,
     runtime: Option<Runtime>,
     cluster: &'static Cluster,
     database: String,
@@ -156,6 +172,23 @@ impl Cloud {
     /// The same as a file.
     pub fn ca_path(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
+    }
+
+    /// The broker, to stop, kill, freeze and look into.
+    ///
+    /// # Errors
+    /// When the cloud was started without.
+    pub fn broker(&self) -> Result<&Broker> {
+        self.broker.as_ref().context("the cloud has no broker")
+    }
+
+    /// The server's connection to it.
+    ///
+    /// # Errors
+    /// When the cloud was started without a broker, or is stopped.
+    pub fn mqtt(&self) -> Result<&Mqtt> {
+        let mqtt = self.server.as_ref().and_then(|server| server.mqtt.as_ref());
+        mqtt.context("the cloud has no broker or is stopped")
     }
 
     /// The fault rules, and what was seen.
@@ -489,6 +522,10 @@ impl Cloud {
             wrapping_key: WrappingKey::from_bytes(&self.wrapping_key)?,
             faults: Some(self.faults.clone()),
             clock: self.clock.clone(),
+            mqtt: self.broker.as_ref().map(|broker| Access {
+                socket: broker.socket(),
+                login: broker.cloud().clone(),
+            }),
         };
         let server = self.on_cloud(Server::start(options)).await??;
         self.listen = server.address;

@@ -7,6 +7,7 @@ mod commands;
 mod device;
 mod faults;
 mod ingest;
+mod link;
 mod migrations;
 mod mqtt;
 mod projections;

@@ -21,6 +21,7 @@ pub mod credentials;
 pub mod db;
 pub mod edge;
 pub mod faults;
+pub mod hostile;
 pub mod http;
 pub mod ingest;
 pub mod jws;

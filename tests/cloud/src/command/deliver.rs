@@ -135,6 +135,20 @@ fn document(edge_id: &str, row: &tokio_postgres::Row) -> Document {
     }
 }
 
+/// Takes the device's next number for documents that are no commands: for faults.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn use_number(tx: &Transaction<'_>, device_id: Uuid) -> Result<i64, DbError> {
+    let row = tx
+        .query_one(
+            "update devices set last_command_n = last_command_n + 1 where id = $1 returning last_command_n",
+            &[&device_id],
+        )
+        .await?;
+    Ok(row.get(0))
+}
+
 /// How many commands wait for the device, for the answer of a batch.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ mod broker;
 mod commands;
 mod device;
 mod faults;
+mod foreign;
 mod ingest;
 mod link;
 mod migrations;

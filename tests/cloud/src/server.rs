@@ -76,8 +76,8 @@ pub struct Options {
     pub faults: Option<Faults>,
     /// The clock.
     pub clock: Clock,
-    /// The broker, if there is one.
-    pub mqtt: Option<Access>,
+    /// The way into the broker for commands, twins and hints, if there is one.
+    pub link: Option<Access>,
 }
 
 /// A server that runs until it is stopped or dropped.
@@ -88,7 +88,7 @@ pub struct Server {
     /// What it serves with.
     pub app: Arc<App>,
     /// The connection to the broker.
-    pub mqtt: Option<Mqtt>,
+    pub link: Option<Mqtt>,
     https: bool,
     handle: Handle<SocketAddr>,
     serving: JoinHandle<std::io::Result<()>>,
@@ -117,8 +117,8 @@ impl Server {
             authority: normal_authority(&authority),
             faults: options.faults,
         });
-        let mqtt = options
-            .mqtt
+        let link = options
+            .link
             .map(|access| Mqtt::start(app.clone(), options.database, access));
         let service = router(app.clone()).into_make_service();
         let handle = Handle::new();
@@ -139,7 +139,7 @@ impl Server {
         Ok(Self {
             address,
             app,
-            mqtt,
+            link,
             https,
             handle,
             serving,

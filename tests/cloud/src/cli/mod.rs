@@ -172,7 +172,7 @@ impl Serve {
             wrapping_key: WrappingKey::from_env()?,
             faults: self.faults.then(Faults::default),
             clock: Clock::default(),
-            mqtt: self
+            link: self
                 .broker
                 .as_deref()
                 .map(Access::of_directory)

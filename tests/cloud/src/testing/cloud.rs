@@ -172,21 +172,14 @@ impl Cloud {
         self.directory.path().join("ca.pem")
     }
 
-    /// The broker, to stop, kill, freeze and look into.
-    ///
-    /// # Errors
-    /// When the cloud was started without.
-    pub fn broker(&self) -> Result<&Broker> {
-        self.broker.as_ref().context("the cloud has no broker")
+    /// The broker, when there is one.
+    pub fn broker(&self) -> Option<&Broker> {
+        self.broker.as_ref()
     }
 
-    /// The server's connection to it.
-    ///
-    /// # Errors
-    /// When the cloud was started without a broker, or is stopped.
-    pub fn mqtt(&self) -> Result<&Mqtt> {
-        let mqtt = self.server.as_ref().and_then(|server| server.mqtt.as_ref());
-        mqtt.context("the cloud has no broker or is stopped")
+    /// The server's connection to it, when there is one.
+    pub fn link(&self) -> Option<&Mqtt> {
+        self.server.as_ref().and_then(|server| server.link.as_ref())
     }
 
     /// The fault rules, and what was seen.
@@ -413,7 +406,7 @@ impl Cloud {
             wrapping_key: WrappingKey::from_bytes(&self.wrapping_key)?,
             faults: Some(self.faults.clone()),
             clock: self.clock.clone(),
-            mqtt: self.broker.as_ref().map(|broker| Access {
+            link: self.broker.as_ref().map(|broker| Access {
                 socket: broker.socket(),
                 login: broker.cloud().clone(),
             }),

@@ -292,7 +292,7 @@ async fn nothing_is_lost_with_the_broker_or_the_server() {
         ])
         .await
         .statuses();
-    it.cloud.mqtt().unwrap().poke(it.device.edge_id()).unwrap();
+    it.cloud.link().unwrap().poke(it.device.edge_id()).unwrap();
     let message = it.mqtt.message().await;
     assert_eq!(
         (message.topic.ends_with(b"/down/poke"), &message.payload[..]),

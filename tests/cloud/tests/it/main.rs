@@ -3,6 +3,7 @@
 
 mod admin;
 mod broker;
+mod cli;
 mod commands;
 mod device;
 mod faults;

@@ -20,6 +20,7 @@ use crate::edge::verify::sweep_nonces;
 use crate::faults::Faults;
 use crate::faults::cut::CutAcceptor;
 use crate::http::{App, normal_authority, router};
+use crate::mqtt::{Access, Mqtt};
 use crate::secret::WrappingKey;
 
 /// How often nonces are swept.
@@ -75,6 +76,8 @@ pub struct Options {
     pub faults: Option<Faults>,
     /// The clock.
     pub clock: Clock,
+    /// The way into the broker for commands, twins and hints, if there is one.
+    pub link: Option<Access>,
 }
 
 /// A server that runs until it is stopped or dropped.
@@ -84,6 +87,8 @@ pub struct Server {
     pub address: SocketAddr,
     /// What it serves with.
     pub app: Arc<App>,
+    /// The connection to the broker.
+    pub link: Option<Mqtt>,
     https: bool,
     handle: Handle<SocketAddr>,
     serving: JoinHandle<std::io::Result<()>>,
@@ -112,6 +117,9 @@ impl Server {
             authority: normal_authority(&authority),
             faults: options.faults,
         });
+        let link = options
+            .link
+            .map(|access| Mqtt::start(app.clone(), options.database, access));
         let service = router(app.clone()).into_make_service();
         let handle = Handle::new();
         let server = axum_server::from_tcp(listener)
@@ -131,6 +139,7 @@ impl Server {
         Ok(Self {
             address,
             app,
+            link,
             https,
             handle,
             serving,
@@ -189,6 +198,12 @@ async fn expire(db: Db, clock: Clock) {
     let mut every = tokio::time::interval(EXPIRE);
     loop {
         every.tick().await;
+        if let Err(error) = deliver::silence(&db).await {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "silence not noted"
+            );
+        }
         match deliver::expire(&db, clock.now(0)).await {
             Ok(0) => {}
             Ok(expired) => tracing::info!(expired, "commands expired"),

@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::db::{APP_ROLE, Db};
 use crate::faults::Faults;
 use crate::migrate;
+use crate::mqtt::Access;
 use crate::postgres::{Postgres, StopMode};
 use crate::secret::WrappingKey;
 use crate::server::{Options, Server, Tls};
@@ -76,6 +77,9 @@ struct Serve {
     /// Written with the base URL once requests are served.
     #[arg(long)]
     ready_file: Option<PathBuf>,
+    /// Directory of the broker to publish to and to hear (see the README).
+    #[arg(long)]
+    broker: Option<PathBuf>,
     /// Let anyone who reaches /faults make the cloud misbehave. For tests.
     #[arg(long)]
     faults: bool,
@@ -168,6 +172,12 @@ impl Serve {
             wrapping_key: WrappingKey::from_env()?,
             faults: self.faults.then(Faults::default),
             clock: Clock::default(),
+            link: self
+                .broker
+                .as_deref()
+                .map(Access::of_directory)
+                .transpose()
+                .context("--broker")?,
         })
         .await?;
         let base = server.base();

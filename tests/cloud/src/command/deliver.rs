@@ -75,13 +75,14 @@ const HAND_OUT: &str = "
       status = 'dispatched', last_dispatched_at = now(), updated_at = now(),
       retry_count = c.retry_count + (c.last_dispatched_at is not null)::integer
     from (select id from commands
-          where device_id = $1 and n > $2 and status in ('queued', 'dispatched') and expires_at > $3
+          where device_id = $1 and n > $2 and expires_at > $3
+            and (status = 'queued' or status = 'dispatched' and not $5)
           order by n limit $4 for update) p
     where c.id = p.id
     returning c.id, c.n, c.command_type, c.payload, c.issued_at, c.expires_at";
 
 /// The commands after number `after` that nobody has acknowledged and that have not expired, in order;
-/// they are `dispatched` from now on.
+/// they are `dispatched` from now on. `only_new` leaves out those that were handed out before.
 ///
 /// # Errors
 /// When a statement fails.
@@ -92,10 +93,11 @@ pub async fn hand_out(
     after: i64,
     limit: i64,
     now: Timestamp,
+    only_new: bool,
 ) -> Result<Vec<Document>, DbError> {
     let statement = tx.prepare_cached(HAND_OUT).await?;
     let rows = tx
-        .query(&statement, &[&device_id, &after, &now, &limit])
+        .query(&statement, &[&device_id, &after, &now, &limit, &only_new])
         .await?;
     let mut documents: Vec<Document> = rows.iter().map(|row| document(edge_id, row)).collect();
     documents.sort_by_key(|document| document.n);
@@ -133,6 +135,20 @@ fn document(edge_id: &str, row: &tokio_postgres::Row) -> Document {
     }
 }
 
+/// Takes the device's next number for documents that are no commands: for faults.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn use_number(tx: &Transaction<'_>, device_id: Uuid) -> Result<i64, DbError> {
+    let row = tx
+        .query_one(
+            "update devices set last_command_n = last_command_n + 1 where id = $1 returning last_command_n",
+            &[&device_id],
+        )
+        .await?;
+    Ok(row.get(0))
+}
+
 /// How many commands wait for the device, for the answer of a batch.
 ///
 /// # Errors
@@ -145,6 +161,26 @@ pub async fn pending(tx: &Transaction<'_>, device_id: Uuid) -> Result<i64, DbErr
         )
         .await?;
     Ok(tx.query_one(&statement, &[&device_id]).await?.get(0))
+}
+
+/// Says `offline` of devices that neither spoke for three minutes nor are present at the broker.
+///
+/// # Errors
+/// When the database does not answer; the next sweep does it.
+pub async fn silence(db: &Db) -> Result<u64, DbError> {
+    let mut client = db.client().await?;
+    let tx = client.transaction().await?;
+    db::set_local(&tx, "app.dispatcher", "on").await?;
+    let statement = tx
+        .prepare_cached(
+            "update devices set status = 'offline', updated_at = now()
+             where status in ('online', 'degraded') and not presence_online
+               and last_seen_at < now() - interval '180 seconds'",
+        )
+        .await?;
+    let silent = tx.execute(&statement, &[]).await?;
+    tx.commit().await?;
+    Ok(silent)
 }
 
 /// Ends what passed its time without `acknowledged`, for all tenants; returns how many.

@@ -15,12 +15,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-
 use serde::Deserialize;
 
 use crate::command::deliver;
 use crate::db::{self, DbError};
 use crate::faults::Injected;
+use crate::hostile::Hostile;
 use crate::http::App;
 use crate::ingest;
 use crate::jws;
@@ -33,6 +33,9 @@ use verify::{Caller, TIME_PATH, verify};
 
 /// Longest request body on the wire: a full batch that gzip could not shrink.
 const MAX_WIRE_BYTES: usize = ingest::MAX_BODY_BYTES + 4096;
+
+/// Most bytes of hostile documents in one answer, of which a device reads 1 MiB.
+const MAX_HOSTILE_BYTES: usize = 450 * 1024;
 
 /// The routes of the device API.
 pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
@@ -186,7 +189,12 @@ async fn commands(
     let mut client = app.db.client().await?;
     let tx = client.transaction().await.map_err(DbError::from)?;
     db::set_tenant(&tx, caller.organization_id).await?;
-    let mut documents = deliver::hand_out(&tx, device, edge_id, query.after, limit, now).await?;
+    let mut documents =
+        deliver::hand_out(&tx, device, edge_id, query.after, limit, now, false).await?;
+    let number = match &injected.hostile {
+        Some(_) => deliver::use_number(&tx, device).await?,
+        None => 0,
+    };
     if injected.stale {
         documents.extend(deliver::stale(&tx, device, edge_id).await?);
     }
@@ -204,10 +212,29 @@ async fn commands(
     if injected.reorder {
         signed.reverse();
     }
+    if let Some((name, skip)) = &injected.hostile {
+        let forge = caller.forge(now).numbered(number);
+        signed = hostile(forge.commands(), name, *skip);
+    }
     Ok(json(
         StatusCode::OK,
         &serde_json::json!({ "commands": signed }),
     ))
+}
+
+/// Those whose name begins so, as many as a device reads.
+fn hostile(all: Vec<Hostile>, name: &str, skip: usize) -> Vec<String> {
+    let mut room = MAX_HOSTILE_BYTES;
+    all.into_iter()
+        .filter(|one| one.name.starts_with(name))
+        .skip(skip)
+        .map(|one| one.document)
+        .take_while(|document| {
+            let fits = document.len() <= room;
+            room = room.saturating_sub(document.len());
+            fits
+        })
+        .collect()
 }
 
 /// `GET /edge/v1/twin`: the document, 304 where `If-None-Match` has it, 404 while the device has none.
@@ -226,11 +253,28 @@ async fn twin(
     let target = store::lock(&tx, &caller.edge_id).await?;
     store::compile(&tx, &target, app.clock.now(injected.skew_s)).await?;
     let document = store::document(&tx, &target, &app.wrapping_key).await?;
+    if injected.hostile.is_some() {
+        store::use_version(&tx, &target).await?;
+    }
     tx.commit().await.map_err(DbError::from)?;
     let document = document.ok_or_else(Problem::not_found)?;
     let jws = caller
         .document(jws::TWIN, &document.claims())
         .map_err(|_| Problem::unavailable())?;
+    let jws = match &injected.hostile {
+        None => jws,
+        Some((name, skip)) => hostile(
+            caller
+                .forge(app.clock.now(0))
+                .numbered(document.version + 1)
+                .twins(),
+            name,
+            *skip,
+        )
+        .into_iter()
+        .next()
+        .unwrap_or_default(),
+    };
     let hash = sha256_hex(jws.as_bytes());
     let tag = format!(
         "\"{}-{}\"",

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::clock::http_date;
 use crate::db::{self, DbError};
+use crate::hostile::Forge;
 use crate::http::App;
 use crate::jws::{self, JwsError};
 use crate::problem::Problem;
@@ -222,6 +223,12 @@ impl Caller {
     /// When the claims are no JSON.
     pub fn document(&self, typ: &str, claims: &impl serde::Serialize) -> Result<String, JwsError> {
         jws::sign(&self.key, &self.answering.keyid, typ, claims)
+    }
+
+    /// Makes hostile documents with this caller's key, for faults.
+    pub fn forge(&self, now: jiff::Timestamp) -> Forge {
+        let (key, kid) = (self.key.clone(), &self.answering.keyid);
+        Forge::with(key, kid, &self.edge_id, now.as_second())
     }
 
     /// Signs an answer to this caller: `Date`, `Content-Digest`, `Signature-Input`, `Signature`.

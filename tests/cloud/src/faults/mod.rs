@@ -40,6 +40,8 @@ pub struct Injected {
     pub duplicate: bool,
     /// Results, or commands, in reversed order.
     pub reorder: bool,
+    /// Hand out hostile documents whose name begins so, after leaving some out.
+    pub hostile: Option<(String, usize)>,
     /// Hand out commands again that have ended or expired.
     pub stale: bool,
     /// Store nothing, answer without results.
@@ -226,6 +228,7 @@ pub async fn layer(State(app): State<Arc<App>>, request: Request, next: Next) ->
         What::Duplicate => injected.duplicate = true,
         What::Reorder => injected.reorder = true,
         What::Stale => injected.stale = true,
+        What::Hostile { name, skip } => injected.hostile = Some((name.clone(), *skip)),
         What::EmptyResults => injected.empty_results = true,
         What::RetryAll => injected.retry_all = true,
         _ => {}
@@ -312,6 +315,7 @@ async fn act(what: &What, request: Request, next: Next, cut: &Cut) -> Response {
         | What::Duplicate
         | What::Reorder
         | What::Stale
+        | What::Hostile { .. }
         | What::EmptyResults
         | What::RetryAll => next.run(request).await,
     }

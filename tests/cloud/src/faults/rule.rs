@@ -35,6 +35,16 @@ pub enum What {
     Duplicate,
     /// Answer with the results, or the commands, in reversed order.
     Reorder,
+    /// Hand out hostile documents (see `crate::hostile`) whose name begins with this, instead of real ones:
+    /// at most 400 KB of commands, or the first twin.
+    Hostile {
+        /// Beginning of their names; empty for all.
+        #[serde(default)]
+        name: String,
+        /// So many of them are left out first.
+        #[serde(default)]
+        skip: usize,
+    },
     /// Hand out the newest commands again, whether they have ended or expired.
     Stale,
     /// For this request the cloud's clock is so far ahead.

@@ -17,6 +17,7 @@ mod store;
 
 use deadpool_postgres::Transaction;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::command::deliver;
 use crate::db::{self, Db, DbError};
@@ -111,7 +112,7 @@ pub async fn ingest(
     {
         return Ok(answer);
     }
-    lock_device(&tx, caller).await?;
+    lock_device(&tx, caller.device_id).await?;
 
     let records: Vec<&Record> = checked
         .iter()
@@ -206,11 +207,13 @@ async fn store_all(
 }
 
 /// One batch of a device at a time, until the transaction ends.
-async fn lock_device(tx: &Transaction<'_>, caller: &Caller) -> Result<(), DbError> {
+///
+/// # Errors
+/// When the statement fails.
+pub async fn lock_device(tx: &Transaction<'_>, device_id: Uuid) -> Result<(), DbError> {
     let statement = tx
         .prepare_cached("select pg_advisory_xact_lock(hashtextextended($1, 1))")
         .await?;
-    tx.execute(&statement, &[&caller.device_id.to_string()])
-        .await?;
+    tx.execute(&statement, &[&device_id.to_string()]).await?;
     Ok(())
 }

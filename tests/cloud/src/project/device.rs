@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use deadpool_postgres::Transaction;
 use serde::Deserialize;
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::{Payload, Place, Ranks};
 use crate::db::DbError;
@@ -91,10 +92,13 @@ pub(super) async fn project(
 }
 
 /// Notes that the device spoke, whatever it said.
-pub(super) async fn seen(tx: &Transaction<'_>, caller: &Caller) -> Result<(), DbError> {
+///
+/// # Errors
+/// When the statement fails.
+pub async fn seen(tx: &Transaction<'_>, device_id: Uuid) -> Result<(), DbError> {
     let statement = tx
         .prepare_cached("update devices set last_seen_at = now() where id = $1")
         .await?;
-    tx.execute(&statement, &[&caller.device_id]).await?;
+    tx.execute(&statement, &[&device_id]).await?;
     Ok(())
 }

@@ -186,7 +186,7 @@ pub async fn project(
         alert::project(tx, caller, records, &ranks).await?;
         device::project(tx, caller, records, &ranks).await?;
     }
-    device::seen(tx, caller).await
+    device::seen(tx, caller.device_id).await
 }
 
 /// Ranks epochs by when they were first heard of.

@@ -122,11 +122,13 @@ pub(super) async fn project(
 /// When a statement fails.
 pub async fn hint(
     tx: &Transaction<'_>,
-    device_id: Uuid,
+    (organization_id, device_id): (Uuid, Uuid),
     data: &Data,
     said: &Value,
     at: Timestamp,
 ) -> Result<(), DbError> {
+    let insert = tx.prepare_cached(INSERT).await?;
+    tx.execute(&insert, &[&device_id, &organization_id]).await?;
     let statement = tx.prepare_cached(SAVE_HINT).await?;
     let status = data.status.word();
     tx.execute(

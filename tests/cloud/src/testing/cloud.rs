@@ -13,16 +13,16 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use super::Cluster;
-use crate::admin::{self, AdminError, Listing};
+use crate::admin::{self, Listing};
+use crate::broker::Broker;
 use crate::cert::DevCert;
 use crate::clock::Clock;
-use crate::command::{self, Wanted};
 use crate::credentials::Credentials;
 use crate::db::{Db, DbError};
 use crate::faults::Faults;
+use crate::mqtt::{Access, Mqtt};
 use crate::secret::{WrappingKey, random};
 use crate::server::{Options, Server, Tls};
-use crate::twin::wish::{self, WantedPolicy};
 
 /// What can differ from the usual.
 #[derive(Debug, Default)]
@@ -31,9 +31,16 @@ pub struct CloudBuilder {
     listen: Option<SocketAddr>,
     authority: Option<String>,
     certificate: Option<DevCert>,
+    broker: bool,
 }
 
 impl CloudBuilder {
+    /// Starts a Mosquitto of its own, and connects to it.
+    pub fn broker(mut self) -> Self {
+        self.broker = true;
+        self
+    }
+
     /// Uses this cluster instead of the shared one.
     pub fn cluster(mut self, cluster: &'static Cluster) -> Self {
         self.cluster = Some(cluster);
@@ -81,7 +88,13 @@ impl CloudBuilder {
         };
         let directory = TempDir::with_prefix("cloud-")?;
         certificate.write(directory.path())?;
+        let broker = if self.broker {
+            Some(Broker::start(&directory.path().join("mqtt"), &certificate)?)
+        } else {
+            None
+        };
         let mut cloud = Cloud {
+            broker,
             owner: Db::connect_as_owner(&cluster.owner_url(&database))?,
             runtime: Some(runtime),
             cluster,
@@ -105,18 +118,19 @@ impl CloudBuilder {
 /// A running cloud with one organization.
 #[derive(Debug)]
 pub struct Cloud {
+    broker: Option<Broker>,
     runtime: Option<Runtime>,
     cluster: &'static Cluster,
     database: String,
     owner: Db,
-    wrapping_key: [u8; 32],
+    pub(super) wrapping_key: [u8; 32],
     certificate: DevCert,
     directory: TempDir,
     faults: Faults,
-    clock: Clock,
+    pub(super) clock: Clock,
     listen: SocketAddr,
     authority: Option<String>,
-    organization: Uuid,
+    pub(super) organization: Uuid,
     server: Option<Server>,
 }
 
@@ -156,6 +170,16 @@ impl Cloud {
     /// The same as a file.
     pub fn ca_path(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
+    }
+
+    /// The broker, when there is one.
+    pub fn broker(&self) -> Option<&Broker> {
+        self.broker.as_ref()
+    }
+
+    /// The server's connection to it, when there is one.
+    pub fn link(&self) -> Option<&Mqtt> {
+        self.server.as_ref().and_then(|server| server.link.as_ref())
     }
 
     /// The fault rules, and what was seen.
@@ -286,113 +310,6 @@ impl Cloud {
         Ok(made.await??)
     }
 
-    /// Sends a device a command and returns it as the admin API shows it; `["id"]` is its id.
-    ///
-    /// # Errors
-    /// When it makes no sense, or the database refuses.
-    pub async fn send_command(&self, edge_id: &str, wanted: Wanted) -> Result<Value> {
-        let (db, edge_id, now) = (self.owner(), edge_id.to_owned(), self.clock.now(0));
-        let sent = self.on_cloud(async move {
-            let mut client = db.client().await?;
-            let tx = client.transaction().await.map_err(DbError::from)?;
-            let sent = command::send(&tx, &edge_id, &wanted, now).await?;
-            tx.commit().await.map_err(DbError::from)?;
-            Ok::<_, AdminError>(sent)
-        });
-        Ok(sent.await??)
-    }
-
-    /// Merges sections into a device's twin; returns it as the admin API shows it.
-    ///
-    /// # Errors
-    /// When it makes no sense, or the database refuses.
-    pub async fn set_twin(&self, edge_id: &str, patch: Value) -> Result<Value> {
-        let (db, edge_id, now) = (self.owner(), edge_id.to_owned(), self.clock.now(0));
-        let set = self.on_cloud(async move {
-            let mut client = db.client().await?;
-            let tx = client.transaction().await.map_err(DbError::from)?;
-            let shown = wish::set_settings(&tx, &edge_id, &patch, now).await?;
-            tx.commit().await.map_err(DbError::from)?;
-            Ok::<_, AdminError>(shown)
-        });
-        Ok(set.await??)
-    }
-
-    /// Puts a camera into a device's twin; `password` may be among its members.
-    ///
-    /// # Errors
-    /// When it makes no sense, or the database refuses.
-    pub async fn set_camera(&self, edge_id: &str, camera_id: &str, camera: Value) -> Result<Value> {
-        let key = WrappingKey::from_bytes(&self.wrapping_key)?;
-        let (edge_id, camera_id) = (edge_id.to_owned(), camera_id.to_owned());
-        let (db, now) = (self.owner(), self.clock.now(0));
-        let set = self.on_cloud(async move {
-            let mut client = db.client().await?;
-            let tx = client.transaction().await.map_err(DbError::from)?;
-            let shown = wish::set_camera(&tx, &key, &edge_id, &camera_id, &camera, now).await?;
-            tx.commit().await.map_err(DbError::from)?;
-            Ok::<_, AdminError>(shown)
-        });
-        Ok(set.await??)
-    }
-
-    /// Makes a policy of the first organization; returns it with its id.
-    ///
-    /// # Errors
-    /// When it makes no sense, or the database refuses.
-    pub async fn set_policy(&self, policy: Value) -> Result<Value> {
-        let wanted: WantedPolicy = serde_json::from_value(policy)?;
-        let (db, id, now) = (self.owner(), self.organization, self.clock.now(0));
-        let set = self.on_cloud(async move {
-            let mut client = db.client().await?;
-            let tx = client.transaction().await.map_err(DbError::from)?;
-            let made = wish::set_policy(&tx, id, None, &wanted, now).await?;
-            tx.commit().await.map_err(DbError::from)?;
-            Ok::<_, AdminError>(made)
-        });
-        Ok(set.await??)
-    }
-
-    /// A device's twin, desired and reported.
-    ///
-    /// # Errors
-    /// When there is no such device.
-    pub async fn twin(&self, edge_id: &str) -> Result<Value> {
-        let (db, edge_id) = (self.owner(), edge_id.to_owned());
-        let found = self.on_cloud(async move {
-            let mut client = db.client().await?;
-            let tx = client.transaction().await.map_err(DbError::from)?;
-            wish::show(&tx, &edge_id).await
-        });
-        Ok(found.await??)
-    }
-
-    /// A command as it is now.
-    ///
-    /// # Errors
-    /// When there is no such command.
-    pub async fn command(&self, id: Uuid) -> Result<Value> {
-        let db = self.owner();
-        let found = self.on_cloud(async move {
-            let mut client = db.client().await?;
-            let tx = client.transaction().await.map_err(DbError::from)?;
-            command::show(&tx, id).await
-        });
-        Ok(found.await??)
-    }
-
-    /// Waits for the end of a command and returns it.
-    ///
-    /// # Errors
-    /// When it does not end in time; says where it is.
-    pub async fn wait_command(&self, id: Uuid, at_most: Duration) -> Result<Value> {
-        let ended = format!("(select completed_at is not null from commands where id = '{id}')");
-        let waited = self.wait_for(&ended, at_most).await;
-        let found = self.command(id).await?;
-        waited.with_context(|| found.to_string())?;
-        Ok(found)
-    }
-
     /// Rows as the operator sees them (all organizations), newest first, at most 100,000.
     ///
     /// # Errors
@@ -489,6 +406,10 @@ impl Cloud {
             wrapping_key: WrappingKey::from_bytes(&self.wrapping_key)?,
             faults: Some(self.faults.clone()),
             clock: self.clock.clone(),
+            link: self.broker.as_ref().map(|broker| Access {
+                socket: broker.socket(),
+                login: broker.cloud().clone(),
+            }),
         };
         let server = self.on_cloud(Server::start(options)).await??;
         self.listen = server.address;

@@ -240,6 +240,19 @@ pub async fn document(
     }))
 }
 
+/// Takes the next version for a document that is no twin, so that the next real one is newer: for faults.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn use_version(tx: &Transaction<'_>, target: &Target) -> Result<(), DbError> {
+    tx.execute(
+        "update twins set version = version + 1 where device_id = $1",
+        &[&target.device_id],
+    )
+    .await?;
+    Ok(())
+}
+
 /// What a camera's password is bound to.
 pub fn secret_name(edge_id: &str, camera_id: &str) -> String {
     format!("{edge_id}/{camera_id}")

@@ -365,3 +365,44 @@ async fn another_organizations_key_sends_nothing_here() {
         .bearer_auth(&key);
     assert_eq!(look.send().await.unwrap().status(), 404);
 }
+
+#[tokio::test]
+async fn hostile_documents_are_handed_out_on_demand() {
+    let cloud = Cloud::start().await.unwrap();
+    let device = Device::new(&cloud, "porch").await;
+    let edge_id = device.credentials.edge_id.clone();
+    cloud
+        .set_twin(&edge_id, json!({ "motion": {} }))
+        .await
+        .unwrap();
+    let hostile = |name: &str, skip| What::Hostile {
+        name: name.into(),
+        skip,
+    };
+    cloud.faults().set(vec![
+        Rule::times("/edge/v1/commands", hostile("token/alg-none", 0), 1),
+        Rule::times("/edge/v1/commands", hostile("claims/", 10), 1),
+        Rule::times("/edge/v1/twin", hostile("twin/aud", 0), 1),
+    ]);
+    let answer = device.get("/edge/v1/commands").await;
+    assert!(answer.is_signed(&device.credentials));
+    assert_eq!(answer.json()["commands"].as_array().unwrap().len(), 3);
+    assert!(
+        device.get("/edge/v1/commands").await.json()["commands"]
+            .as_array()
+            .unwrap()
+            .len()
+            > 50
+    );
+    assert!(
+        device.get("/edge/v1/commands").await.json()["commands"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+    let twin = device.get("/edge/v1/twin").await;
+    let wrong = std::str::from_utf8(&twin.body).unwrap();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, device.credentials.edge_secret.expose());
+    let claims = jws::verify(&key, &device.credentials.edge_key, jws::TWIN, wrong).unwrap();
+    assert!(!String::from_utf8(claims).unwrap().contains("\"aud\""));
+}

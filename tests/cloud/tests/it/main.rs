@@ -3,10 +3,13 @@
 
 mod admin;
 mod broker;
+mod cli;
 mod commands;
 mod device;
 mod faults;
+mod foreign;
 mod ingest;
+mod link;
 mod migrations;
 mod mqtt;
 mod projections;

@@ -1,0 +1,211 @@
+//! The command line of commands and twins, as an operator types it.
+
+use std::process::Output;
+use std::time::Duration;
+
+use crate::device::Device;
+use base64::prelude::{BASE64_STANDARD, Engine};
+use sentrycam_cloud::testing::Cloud;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+fn admin(cloud: &Cloud, arguments: &[&str]) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_sentrycam-cloud"));
+    command
+        .args(["admin", "--database", &cloud.owner_url()])
+        .args(arguments)
+        .env("SENTRYCAM_CLOUD_KEY", BASE64_STANDARD.encode([3; 32]))
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+async fn run(cloud: &Cloud, arguments: &[&str]) -> Output {
+    let ran = tokio::time::timeout(Duration::from_secs(60), admin(cloud, arguments).output());
+    ran.await.unwrap().unwrap()
+}
+
+async fn said(cloud: &Cloud, arguments: &[&str]) -> Value {
+    let output = run(cloud, arguments).await;
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {err}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Takes the next command of the device, says these states, and returns its claims.
+async fn answer(device: &Device, states: &[(&str, Value)]) -> Value {
+    let claims = loop {
+        if let Some(claims) = device.commands("").await.pop() {
+            break claims;
+        }
+    };
+    let id: Uuid = serde_json::from_value(claims["jti"].clone()).unwrap();
+    for (rev, (state, more)) in (1..).zip(states) {
+        let said = device.status(rev as u64, id, rev, state, more.clone());
+        device.events(&[said]).await.statuses();
+    }
+    claims
+}
+
+#[tokio::test]
+async fn send_waits_for_the_end_and_its_exit_says_how_it_was() {
+    let cloud = Cloud::start().await.unwrap();
+    let device = Device::new(&cloud, "porch").await;
+    let edge_id = device.credentials.edge_id.as_str();
+    let send = [
+        "send",
+        edge_id,
+        "snapshot",
+        "--args",
+        "{\"camera_id\": \"a\"}",
+        "--expires-in",
+        "2m",
+        "--wait",
+        "--json",
+    ];
+    let steps = [
+        ("acknowledged", json!({})),
+        ("in_progress", json!({ "progress": "half" })),
+        ("succeeded", json!({ "result": { "bytes": 7 } })),
+    ];
+    let (sent, claims) = tokio::join!(run(&cloud, &send), answer(&device, &steps));
+    let err = String::from_utf8_lossy(&sent.stderr).into_owned();
+    assert!(sent.status.success(), "{err}");
+    assert_eq!(claims["cmd"]["args"], json!({ "camera_id": "a" }));
+    assert_eq!(
+        claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(),
+        120
+    );
+    assert!(err.contains("succeeded"), "{err}");
+    let shown: Value = serde_json::from_slice(&sent.stdout).unwrap();
+    assert_eq!(
+        (&shown["status"], &shown["result"]["bytes"]),
+        (&json!("succeeded"), &json!(7))
+    );
+
+    // A device whose words begin anew in a new epoch.
+    let mut device = device.clone();
+    device.epoch = Uuid::now_v7();
+    let rejected = [(
+        "rejected",
+        json!({ "code": "unsupported", "detail": "no such type" }),
+    )];
+    let send = [
+        "send",
+        device.credentials.edge_id.as_str(),
+        "dance",
+        "--wait",
+    ];
+    let (sent, _) = tokio::join!(run(&cloud, &send), answer(&device, &rejected));
+    let err = String::from_utf8_lossy(&sent.stderr).into_owned();
+    assert!(
+        !sent.status.success() && err.contains("ended rejected"),
+        "{err}"
+    );
+    assert!(err.contains("unsupported no such type"), "{err}");
+
+    let edge_id = device.credentials.edge_id.as_str();
+    let queued = said(&cloud, &["send", edge_id, "reboot", "--json"]).await;
+    let id = queued["id"].as_str().unwrap();
+    let again = said(&cloud, &["command", id, "--json"]).await;
+    assert_eq!(again["status"], "queued");
+    assert_eq!(
+        said(&cloud, &["cancel", id, "--json"]).await["status"],
+        "canceled"
+    );
+    assert!(!run(&cloud, &["cancel", id]).await.status.success());
+    let listed = run(&cloud, &["commands"]).await;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(
+        ["dance", "reboot", "canceled", "rejected"]
+            .iter()
+            .all(|word| listed.contains(word)),
+        "{listed}"
+    );
+    for wrong in [
+        vec!["send", "e-nobody", "reboot"],
+        vec!["send", edge_id, "Re boot"],
+        vec!["send", edge_id, "reboot", "--args", "{"],
+        vec!["send", edge_id, "reboot", "--args", "[]"],
+        vec!["send", edge_id, "reboot", "--expires-in", "9 weeks"],
+        vec!["send", edge_id, "reboot", "--expires-in", "0s"],
+        vec!["command", "019af5d8-7a00-7000-8000-0000000000d1"],
+    ] {
+        let output = run(&cloud, &wrong).await;
+        assert!(!output.status.success(), "{wrong:?}");
+        assert!(
+            !output.stderr.is_empty() && output.stdout.is_empty(),
+            "{wrong:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn twins_and_policies_are_set_and_shown() {
+    let cloud = Cloud::start().await.unwrap();
+    let device = Device::new(&cloud, "porch").await;
+    let edge_id = device.credentials.edge_id.as_str();
+    let set = said(
+        &cloud,
+        &["set-twin", edge_id, "{\"motion\": {\"fps\": 7}}", "--json"],
+    )
+    .await;
+    assert_eq!(
+        (&set["version"], &set["doc"]["motion"]["fps"]),
+        (&json!(1), &json!(7))
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("password");
+    std::fs::write(&file, "canary-of-the-gate\n").unwrap();
+    let camera = "{\"url\": \"rtsp://192.0.2.7/\", \"user\": \"admin\"}";
+    let path = file.to_string_lossy().into_owned();
+    let output = run(
+        &cloud,
+        &[
+            "set-camera",
+            edge_id,
+            "gate",
+            camera,
+            "--password-file",
+            &path,
+        ],
+    )
+    .await;
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success() && shown.contains("***") && !shown.contains("canary"),
+        "{shown}"
+    );
+    let policy =
+        "{\"name\": \"night\", \"modules\": [\"motion\"], \"thresholds\": {\"motion\": 0.5}}";
+    let made = said(
+        &cloud,
+        &["set-policy", "--organization", "Test", policy, "--json"],
+    )
+    .await;
+    assert_eq!(
+        said(&cloud, &["policies", "--json"]).await[0]["name"],
+        "night"
+    );
+    let twin = said(&cloud, &["twin", edge_id, "--json"]).await;
+    assert_eq!(
+        (&twin["version"], &twin["doc"]["policies"][0]["id"]),
+        (&json!(3), &made["id"])
+    );
+    said(
+        &cloud,
+        &["remove-policy", made["id"].as_str().unwrap(), "--json"],
+    )
+    .await;
+    let twin = said(&cloud, &["remove-camera", edge_id, "gate", "--json"]).await;
+    assert_eq!(
+        twin["doc"],
+        json!({ "motion": { "fps": 7 }, "cameras": [] })
+    );
+    assert!(
+        !run(&cloud, &["set-twin", edge_id, "{\"shell\": {}}"])
+            .await
+            .status
+            .success()
+    );
+}

@@ -44,6 +44,10 @@ async fn a_twin_touches_only_the_cameras_that_it_changes() {
     assert_eq!(bench.status().cameras["b"].name, "Back");
     let after = bench.sessions();
     assert_eq!(after[..2], before[..2], "a and b go on in their sessions");
+    // The journal commits it by itself.
+    bench
+        .wait("c's end is told", |_| !bench.told("camera.down").is_empty())
+        .await;
     let removed = bench.told("camera.down");
     assert_eq!(
         (&removed[0]["camera_id"], &removed[0]["reason"]),

@@ -12,6 +12,8 @@ pub mod encoder;
 mod flow;
 pub mod gst;
 mod luma;
+mod nal;
+mod pace;
 pub mod picture;
 mod plane;
 pub mod probe;

@@ -29,10 +29,11 @@ const FLOORS: [(&str, u8); 19] = [
 ];
 
 /// Crates that one folder alone may name.
-const ADAPTERS: [(&str, &str); 8] = [
+const ADAPTERS: [(&str, &str); 9] = [
     ("gstreamer", "media"),
     ("gstreamer_app", "media"),
     ("gstreamer_video", "media"),
+    ("retina", "media"),
     ("v4l", "media"),
     ("rusqlite", "db"),
     ("rusqlite_migration", "db"),

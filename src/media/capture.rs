@@ -1,4 +1,5 @@
-//! A capture session: one camera stream, one static pipeline, from `start` to `Down`.
+//! A capture session: one camera stream from `start` to `Down`, by one static pipeline, or for plain RTSP over TCP by
+//! the session's own thread alone ([`source_retina`]), which is cheaper.
 //!
 //! ```text
 //!  start ──▶ own thread: build, play ──▶ Up ──▶ Packet … Changed … ──▶ Down (error, end of stream)
@@ -10,7 +11,7 @@
 //! a stopped one just closes its channel. Whether a silent session is stalled is the camera task's to judge, by
 //! [`Stats::packets`]; so is trying again.
 
-use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use gstreamer as gst;
@@ -20,11 +21,12 @@ use tokio::sync::mpsc;
 use super::flow::{Flow, Wake};
 use super::gst::{Origin, down_reason, init};
 use super::{
-    CaptureEvent, StreamKind, encoder, source_file, source_rtsp, source_test, source_v4l2, teardown,
+    CaptureEvent, StreamKind, encoder, source_file, source_retina, source_rtsp, source_test,
+    source_v4l2, teardown,
 };
 use crate::config::SourceConfig;
 use crate::model::{DownReason, Secret};
-use crate::time::{Anchor, Mono};
+use crate::time::{Anchor, Mono, Pts};
 
 pub use super::flow::Stats;
 
@@ -40,7 +42,7 @@ pub struct LumaWish {
 /// A running capture. Dropping it is the same as [`CaptureSession::stop`].
 #[derive(Debug)]
 pub struct CaptureSession {
-    wake: std_mpsc::Sender<Wake>,
+    wake: mpsc::UnboundedSender<Wake>,
     stats: Arc<Stats>,
     offers: Arc<Mutex<Vec<String>>>,
 }
@@ -70,20 +72,26 @@ impl CaptureSession {
     ) -> Result<CaptureSession, DownReason> {
         init()?;
         let clock = gst::SystemClock::obtain();
-        let base = clock.time();
-        let pipeline = gst::Pipeline::new();
-        pipeline.use_clock(Some(&clock));
-        pipeline.set_start_time(gst::ClockTime::NONE);
-        pipeline.set_base_time(base);
-        let (wake, inbox) = std_mpsc::channel();
+        let zero = clock.time();
+        // A handful of wakes in a session's life; its thread reads them at once.
+        let (wake, inbox) = mpsc::unbounded_channel();
         let trust_dts = matches!(source, SourceConfig::File { .. });
         let flow = Flow::new(tx, wake.clone(), Anchor { zero: now }, trust_dts);
         let stats = Arc::clone(&flow.stats);
         let offers = Arc::clone(&flow.offers);
-        let source = source.clone();
+        let run = Run {
+            flow,
+            inbox,
+            kind,
+            source: source.clone(),
+            luma: want_luma,
+            audio: audio && kind == StreamKind::Main,
+            clock,
+            zero,
+        };
         thread::Builder::new()
             .name(format!("capture-{kind:?}").to_lowercase())
-            .spawn(move || run(pipeline, flow, inbox, kind, &source, want_luma, audio))
+            .spawn(move || run.run())
             .map_err(|e| DownReason::Failed(format!("no thread for the capture: {e}")))?;
         Ok(CaptureSession {
             wake,
@@ -117,64 +125,97 @@ impl Drop for CaptureSession {
 }
 
 /// The session's thread.
-fn run(
-    pipeline: gst::Pipeline,
+struct Run {
     flow: Arc<Flow>,
-    inbox: std_mpsc::Receiver<Wake>,
+    inbox: mpsc::UnboundedReceiver<Wake>,
     kind: StreamKind,
-    source: &SourceConfig,
+    source: SourceConfig,
     luma: Option<LumaWish>,
     audio: bool,
-) {
-    watch_bus(&pipeline, &flow, source);
-    let build = Build {
-        pipeline: &pipeline,
-        flow: &flow,
-        audio: audio && kind == StreamKind::Main,
-        luma,
-    };
-    let built = match source {
-        SourceConfig::Rtsp { .. } => source_rtsp::build(&build, source),
-        SourceConfig::V4l2 { .. } => source_v4l2::build(&build, source),
-        SourceConfig::File { .. } => source_file::build(&build, source),
-        SourceConfig::Test { .. } => source_test::build(&build, source),
-    };
-    let reason = match built {
-        Err(reason) => Some(reason),
-        Ok(()) => {
-            // A failing state change says why on the bus; "Stop" may be there before it.
-            if !teardown::to_playing(&pipeline) {
-                flow.wake(Wake::Down(DownReason::Failed(
-                    "the pipeline does not start".into(),
-                )));
-            }
-            supervise(&pipeline, &inbox, source)
+    clock: gst::Clock,
+    /// The clock's time at running time zero.
+    zero: gst::ClockTime,
+}
+
+impl Run {
+    fn run(mut self) {
+        let reason = match self.without_pipeline() {
+            Some(end) => end,
+            None => self.with_pipeline(),
+        };
+        if let Some(reason) = reason {
+            tracing::debug!(kind = ?self.kind, reason = reason.code(), "capture ended");
+            self.flow.finish(reason);
         }
-    };
-    flow.close();
-    teardown::to_null(pipeline);
-    if let Some(reason) = reason {
-        tracing::debug!(?kind, reason = reason.code(), "capture ended");
-        flow.finish(reason);
+    }
+
+    /// `None` where a pipeline is needed.
+    fn without_pipeline(&mut self) -> Option<Option<DownReason>> {
+        let (clock, zero) = (self.clock.clone(), self.zero);
+        let camera = source_retina::Camera::of(&self.source, self.audio)?;
+        let now = move || Pts(clock.time().saturating_sub(zero).nseconds());
+        match camera.run(&self.flow, &mut self.inbox, &now) {
+            source_retina::End::Over(reason) => Some(reason),
+            source_retina::End::Elsewhere(why) => {
+                tracing::info!(kind = ?self.kind, why, "the camera is read through rtspsrc");
+                None
+            }
+        }
+    }
+
+    /// Plays until the end: `None` where it was asked for.
+    fn with_pipeline(&mut self) -> Option<DownReason> {
+        let pipeline = gst::Pipeline::new();
+        pipeline.use_clock(Some(&self.clock));
+        pipeline.set_start_time(gst::ClockTime::NONE);
+        pipeline.set_base_time(self.zero);
+        watch_bus(&pipeline, &self.flow, &self.source);
+        let build = Build {
+            pipeline: &pipeline,
+            flow: &self.flow,
+            audio: self.audio,
+            luma: self.luma,
+        };
+        let source = &self.source;
+        let built = match source {
+            SourceConfig::Rtsp { .. } => source_rtsp::build(&build, source),
+            SourceConfig::V4l2 { .. } => source_v4l2::build(&build, source),
+            SourceConfig::File { .. } => source_file::build(&build, source),
+            SourceConfig::Test { .. } => source_test::build(&build, source),
+        };
+        let reason = match built {
+            Err(reason) => Some(reason),
+            Ok(()) => {
+                // A failing state change says why on the bus; "Stop" may be there before it.
+                if !teardown::to_playing(&pipeline) {
+                    let text = "the pipeline does not start".into();
+                    self.flow.wake(Wake::Down(DownReason::Failed(text)));
+                }
+                supervise(&pipeline, &mut self.inbox, source)
+            }
+        };
+        self.flow.close();
+        teardown::to_null(pipeline);
+        reason
     }
 }
 
 /// Waits for the end: `None` where it was asked for.
 fn supervise(
     pipeline: &gst::Pipeline,
-    inbox: &std_mpsc::Receiver<Wake>,
+    inbox: &mut mpsc::UnboundedReceiver<Wake>,
     source: &SourceConfig,
 ) -> Option<DownReason> {
     loop {
-        match inbox.recv() {
-            Ok(Wake::Down(reason)) => return Some(reason),
-            Ok(Wake::Stop) | Err(std_mpsc::RecvError) => return None,
-            Ok(Wake::Ready) => {
+        match inbox.blocking_recv() {
+            Some(Wake::Down(reason)) => return Some(reason),
+            Some(Wake::Stop) | None => return None,
+            Some(Wake::Ready) => {
                 if let Err(reason) = source_file::begin(pipeline, source) {
                     return Some(reason);
                 }
             }
-            Ok(Wake::SegmentDone) => {
+            Some(Wake::SegmentDone) => {
                 if let Err(reason) = source_file::again(pipeline) {
                     return Some(reason);
                 }

@@ -1,4 +1,4 @@
-//! The way from GStreamer's streaming threads to the camera task: map, hand over, return.
+//! The way from the source's threads to the camera task: stamp, hand over, return.
 //!
 //! Invariants: a streaming thread never waits for the channel; nothing precedes the first key frame; after a dropped
 //! video packet nothing follows until the next key frame, so that the task never sees a GOP with a hole of our
@@ -10,7 +10,7 @@
 //! ```
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gstreamer as gst;
@@ -21,7 +21,7 @@ use super::caps::{same_video, stream_info};
 use super::stamps::Stamper;
 use super::{CaptureEvent, OwnedGray, Packet, Track, TrackCaps};
 use crate::model::DownReason;
-use crate::time::Anchor;
+use crate::time::{Anchor, Pts};
 
 /// How long the first packets are held back until the caps of a promised audio track are known.
 const AUDIO_GRACE: Duration = Duration::from_secs(1);
@@ -52,13 +52,25 @@ pub(super) enum Wake {
     SegmentDone,
 }
 
+/// An access unit as its source delivers it, with what the source knows of its times (running time).
+pub(super) struct Arrived {
+    pub(super) track: Track,
+    pub(super) pts: Option<Pts>,
+    pub(super) dts: Option<Pts>,
+    /// A decoder can start here; of no matter for audio.
+    pub(super) key: bool,
+    /// The source says that the bytes are wrong.
+    pub(super) damaged: bool,
+    pub(super) buffer: gst::Buffer,
+}
+
 /// What the sinks of one session share.
 pub(super) struct Flow {
     tx: mpsc::Sender<CaptureEvent>,
-    wake: std_mpsc::Sender<Wake>,
+    wake: mpsc::UnboundedSender<Wake>,
     anchor: Anchor,
     /// Files have decode times of their own, RTP has not.
-    pub(super) trust_dts: bool,
+    trust_dts: bool,
     pub(super) stats: Arc<Stats>,
     pub(super) offers: Arc<Mutex<Vec<String>>>,
     state: Mutex<State>,
@@ -67,13 +79,13 @@ pub(super) struct Flow {
 /// What the streaming threads share under the lock.
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) closed: bool,
+    closed: bool,
     expects_audio: bool,
     pub(super) only_segments: bool,
     phase: Phase,
     held: Vec<Packet>,
-    pub(super) video: Stamper,
-    pub(super) audio: Stamper,
+    video: Stamper,
+    audio: Stamper,
     video_caps: Option<gst::Caps>,
     audio_caps: Option<gst::Caps>,
     announced: Option<Announced>,
@@ -95,7 +107,7 @@ enum Phase {
 impl Flow {
     pub(super) fn new(
         tx: mpsc::Sender<CaptureEvent>,
-        wake: std_mpsc::Sender<Wake>,
+        wake: mpsc::UnboundedSender<Wake>,
         anchor: Anchor,
         trust_dts: bool,
     ) -> Arc<Flow> {
@@ -174,13 +186,60 @@ impl Flow {
         }
     }
 
+    /// Counts, stamps and hands on an access unit; never waits. `Err` where nobody wants more.
+    pub(super) fn take(&self, arrived: Arrived, caps: gst::Caps) -> Result<(), Gone> {
+        self.stats.packets.fetch_add(1, Relaxed);
+        let size = arrived.buffer.size() as u64;
+        self.stats.bytes.fetch_add(size, Relaxed);
+        let mut s = self.lock();
+        if s.closed {
+            return Err(Gone);
+        }
+        let done = match self.stamp(&mut s, arrived) {
+            Some(packet) => self.hand_over(&mut s, packet, caps),
+            None => {
+                self.count_drop(1);
+                Ok(())
+            }
+        };
+        if done.is_err() {
+            s.closed = true;
+            self.wake(Wake::Stop);
+        }
+        done
+    }
+
+    /// Makes a packet of an access unit; `None` drops it.
+    fn stamp(&self, s: &mut State, arrived: Arrived) -> Option<Packet> {
+        if arrived.damaged {
+            return None;
+        }
+        let (pts, dts) = (arrived.pts, arrived.dts);
+        let (stamper, dts) = match arrived.track {
+            Track::Video => (
+                &mut s.video,
+                dts.filter(|_| self.trust_dts || pts.is_none()),
+            ),
+            Track::Audio => (&mut s.audio, None),
+        };
+        let stamp = stamper.stamp(pts, dts)?;
+        if stamp.repaired {
+            self.stats.repaired.fetch_add(1, Relaxed);
+        }
+        let mut buffer = arrived.buffer;
+        let meta = buffer.make_mut();
+        meta.set_pts(gst::ClockTime::from_nseconds(stamp.pts.0));
+        meta.set_dts(gst::ClockTime::from_nseconds(stamp.dts.0));
+        Some(Packet {
+            track: arrived.track,
+            pts: stamp.pts,
+            key: arrived.key || arrived.track == Track::Audio,
+            buffer,
+        })
+    }
+
     /// `Err` where the receiver is gone.
-    pub(super) fn hand_over(
-        &self,
-        s: &mut State,
-        packet: Packet,
-        caps: gst::Caps,
-    ) -> Result<(), Gone> {
+    fn hand_over(&self, s: &mut State, packet: Packet, caps: gst::Caps) -> Result<(), Gone> {
         if packet.track == Track::Audio {
             s.audio_caps = Some(caps);
             return match s.phase {

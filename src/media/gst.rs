@@ -158,11 +158,17 @@ fn detail(message: &str, debug: Option<&str>, password: Option<&Secret>) -> Stri
         .and_then(|d| d.split_once(":\n").map(|(_, why)| why))
         .map(|why| why.split_whitespace().collect::<Vec<_>>().join(" "))
         .unwrap_or_default();
-    let mut text = match why.trim_end_matches('.') {
+    let text = match why.trim_end_matches('.') {
         "" => message.to_owned(),
         why if why.starts_with(message) => why.to_owned(),
         why => format!("{message}: {why}"),
     };
+    clean(&text, password)
+}
+
+/// What may be shown of a text from outside: no password, no userinfo, one line of at most 240 characters.
+pub(super) fn clean(text: &str, password: Option<&Secret>) -> String {
+    let mut text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some(p) = password.map(Secret::expose).filter(|p| !p.is_empty()) {
         text = text.replace(p, "***");
     }

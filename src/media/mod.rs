@@ -1,4 +1,4 @@
-//! The GStreamer and V4L2 adapter: the only folder that names `gstreamer*` and `v4l`.
+//! The GStreamer, RTSP and V4L2 adapter: the only folder that names `gstreamer*`, `retina` and `v4l`.
 //!
 //! [`capture`] turns a camera into [`Packet`]s, [`sampler`] turns packets into grey frames, [`clip`] writes packets
 //! into MP4, [`probe`] describes cameras. Each consumer has its own small pipeline, so that a broken one never hurts
@@ -11,13 +11,20 @@ mod clip_sync;
 pub mod encoder;
 mod flow;
 pub mod gst;
+mod h26x;
 mod luma;
+mod nal;
+mod pace;
 pub mod picture;
 mod plane;
 pub mod probe;
+mod retina_caps;
+mod retina_frames;
 pub mod sampler;
 mod sink;
+mod skew;
 mod source_file;
+mod source_retina;
 mod source_rtsp;
 mod source_test;
 mod source_v4l2;

@@ -1,43 +1,4 @@
-//! Pure helpers of the sampler: when a picture is due, how small it gets, and the mean of its luma.
-
-use std::time::Duration;
-
-use gstreamer as gst;
-
-use crate::time::Pts;
-
-/// Chooses about `fps` pictures a second by their pts, evenly, whatever the camera's own rate.
-#[derive(Debug, Clone)]
-pub(super) struct Pace {
-    interval: Duration,
-    next: Option<Pts>,
-}
-
-impl Pace {
-    /// `fps` ≤ 0 or not a number chooses every picture.
-    pub(super) fn new(fps: f32) -> Pace {
-        let interval = Duration::try_from_secs_f32(1.0 / fps).unwrap_or_default();
-        Pace {
-            interval,
-            next: None,
-        }
-    }
-
-    /// Whether the picture at `pts` is wanted; a clock that went backwards by more than two intervals starts again.
-    pub(super) fn due(&self, pts: Pts) -> bool {
-        let slack = self.interval / 10;
-        self.next
-            .is_none_or(|n| pts + slack >= n || pts + self.interval * 3 < n)
-    }
-
-    /// Notes that the picture at `pts` was chosen.
-    pub(super) fn take(&mut self, pts: Pts) {
-        let even = self.next.map(|n| n + self.interval);
-        // Keeps the even grid where pictures come in time, and starts a new one after a gap or a step backwards.
-        let in_time = |n: &Pts| *n > pts && n.since(pts) <= self.interval * 2;
-        self.next = Some(even.filter(in_time).unwrap_or(pts + self.interval));
-    }
-}
+//! Pure helpers of the sampler and of raw sources: how small a picture gets, and the mean of its luma.
 
 /// Size of a picture shrunk to at most `max_width`, aspect kept, both even, never enlarged.
 pub(super) fn fit(width: usize, height: usize, max_width: usize) -> (usize, usize) {
@@ -129,88 +90,9 @@ fn add_row(sums: &mut [u16], row: &[u8], plane: &Plane<'_>) {
     }
 }
 
-/// Size of the length before each NAL unit in `avc` packets; known for H.264 only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NalLength(usize);
-
-impl NalLength {
-    /// From the caps' `codec_data`.
-    pub(super) fn of(caps: &gst::Caps) -> Option<NalLength> {
-        let s = caps.structure(0)?;
-        if s.name() != "video/x-h264" {
-            return None;
-        }
-        let data = s.get::<gst::Buffer>("codec_data").ok()?;
-        let map = data.map_readable().ok()?;
-        map.get(4).map(|b| NalLength(usize::from(b & 3) + 1))
-    }
-
-    /// Whether every slice says `nal_ref_idc = 0`: no other picture needs this one, it can be left out before decoding.
-    pub(super) fn nothing_refers_to(self, packet: &[u8]) -> bool {
-        let mut rest = packet;
-        let mut slices = 0;
-        while let Some((length, tail)) = rest.split_at_checked(self.0) {
-            let length = length
-                .iter()
-                .fold(0usize, |n, b| (n << 8) | usize::from(*b));
-            let Some((nal, tail)) = tail.split_at_checked(length) else {
-                return false;
-            };
-            rest = tail;
-            let Some(first) = nal.first() else { continue };
-            if (1..=5).contains(&(first & 0x1f)) {
-                if first & 0x60 != 0 {
-                    return false;
-                }
-                slices += 1;
-            }
-        }
-        slices > 0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn chosen(fps: f32, pictures: impl Iterator<Item = u64>) -> Vec<u64> {
-        let mut pace = Pace::new(fps);
-        pictures
-            .filter(|ms| {
-                let pts = Pts(ms * 1_000_000);
-                let due = pace.due(pts);
-                if due {
-                    pace.take(pts);
-                }
-                due
-            })
-            .collect()
-    }
-
-    #[test]
-    fn the_pace_is_even_for_any_camera_rate() {
-        for camera in [5u64, 10, 12, 15, 24, 25, 30, 60] {
-            let n = chosen(5.0, (0..camera * 10).map(|i| i * 1_000 / camera)).len();
-            assert!((49..=51).contains(&n), "{camera} fps: {n}");
-        }
-        assert_eq!(chosen(10.0, (0..20).map(|i| i * 500)).len(), 20);
-        assert_eq!(chosen(0.0, 0..20).len(), 20);
-    }
-
-    #[test]
-    fn the_pace_survives_gaps_and_steps() {
-        let n = chosen(
-            5.0,
-            (0..50)
-                .map(|i| 90_000 + i * 40)
-                .chain((0..50).map(|i| i * 40)),
-        );
-        assert_eq!(n.len(), 20);
-        assert_eq!(
-            chosen(5.0, [0, 200, 60_000, 60_040, 60_200].into_iter()),
-            [0, 200, 60_000, 60_200]
-        );
-    }
 
     #[test]
     fn sizes_are_even_and_keep_the_aspect() {
@@ -267,16 +149,5 @@ mod tests {
             None
         );
         assert_eq!(shrink(&plane, 13, 3), None);
-    }
-
-    #[test]
-    fn only_pictures_that_nothing_refers_to_are_disposable() {
-        let nal = NalLength(4);
-        let unit = |header: u8| [&[0, 0, 0, 2, header, 7][..]].concat();
-        assert!(nal.nothing_refers_to(&[unit(0x09), unit(0x01), unit(0x01)].concat()));
-        assert!(!nal.nothing_refers_to(&[unit(0x01), unit(0x41)].concat()));
-        assert!(!nal.nothing_refers_to(&unit(0x65)));
-        assert!(!nal.nothing_refers_to(&[0, 0, 0, 99, 1]));
-        assert!(!nal.nothing_refers_to(&[]));
     }
 }

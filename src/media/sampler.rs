@@ -1,15 +1,19 @@
 //! Decodes what must be seen: packets in, small grey pictures out.
 //!
 //! ```text
-//! appsrc ─▶ avdec_h264|h265 (one thread) ─▶ pace (drops before any scaling) ─▶ appsink ─▶ shrink the luma plane
+//! choose, hold ─▶ appsrc ─▶ avdec_h264|h265 (one thread) ─▶ appsink (drops before any scaling) ─▶ shrink the luma plane
 //! ```
 //!
 //! A pipeline of its own with a single thread: what breaks here never hurts the capture. [`Sampler::push`] never blocks;
 //! a decoder that falls behind loses packets up to the next key frame, counted. Which packets are pushed is the caller's
 //! policy (`motion.md`, decode on demand): whole GOPs, or key frames alone with [`Sampler::drain`] after each.
+//!
+//! Pictures are chosen before they are decoded. Packets wait until a chosen picture needs them and go to the decoder
+//! together, so that it wakes for the pictures and not for the packets; those that a new beginning (IDR) overtakes are
+//! never decoded. The choice prefers key frames, which makes that tail as long as it can be.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gstreamer as gst;
@@ -19,7 +23,9 @@ use gstreamer_video::{VideoFormatInfo, VideoFrameExt, VideoFrameRef, VideoInfo};
 use tokio::sync::mpsc;
 
 use super::gst::{GstError, chain, make};
-use super::plane::{self, Pace, Plane};
+use super::nal::Nal;
+use super::pace::{Pace, Wanted};
+use super::plane::{self, Plane};
 use super::{OwnedGray, Packet, Track, teardown};
 use crate::time::Pts;
 
@@ -42,8 +48,10 @@ pub enum SamplerEvent {
 /// What became of a pushed packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fed {
-    /// The decoder will see it.
+    /// A chosen picture: the decoder has it and all that it needs.
     Taken,
+    /// Waits for the next chosen picture, which may need it.
+    Held,
     /// Not needed: audio, before the first key frame, or a picture that nothing refers to and that is not wanted.
     Skipped,
     /// The decoder is behind; the next key frame is taken again.
@@ -57,6 +65,8 @@ pub enum Fed {
 pub struct SamplerCounts {
     /// Packets given to the decoder.
     pub fed: u64,
+    /// Packets that no chosen picture needed.
+    pub spared: u64,
     /// Packets dropped because the decoder was behind.
     pub packets_dropped: u64,
     /// Pictures delivered.
@@ -70,6 +80,13 @@ struct Shared {
     failed: AtomicBool,
     frames: AtomicU64,
     frames_dropped: AtomicU64,
+    wanted: Mutex<Wanted>,
+}
+
+impl Shared {
+    fn wanted(&self) -> std::sync::MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// One running decoder.
@@ -78,20 +95,23 @@ pub struct Sampler {
     pipeline: gst::Pipeline,
     source: AppSrc,
     shared: Arc<Shared>,
-    /// Mirrors the pace of the pictures, to leave out what nothing refers to before it is decoded.
-    ahead: Pace,
-    nal: Option<plane::NalLength>,
+    pace: Pace,
+    nal: Option<Nal>,
+    /// Packets since the last chosen picture, at most [`QUEUE_PACKETS`].
+    held: Vec<gst::Buffer>,
     /// The decoder can only begin at a key frame: at the start, after a drain, after a loss.
     needs_key: bool,
     /// Packets were dropped and no key frame came since.
     behind: bool,
     fed: u64,
+    spared: u64,
     packets_dropped: u64,
 }
 
 impl Sampler {
     /// Starts a decoder for `caps` (`video/x-h264` avc or `video/x-h265` hvc1, alignment au) that sends about `fps`
-    /// pictures a second of stream to `tx` with `try_send`: a full channel drops the picture and counts it.
+    /// pictures a second of stream to `tx` with `try_send`: a full channel drops the picture and counts it. Of a stream
+    /// with B-frames the pictures that these refer to are chosen, which may lie further apart.
     ///
     /// # Errors
     /// [`GstError::Missing`] where libav's decoders are not installed, [`GstError::Pipeline`] for other caps.
@@ -120,7 +140,7 @@ impl Sampler {
             &[source.upcast_ref(), &decoder, sink.upcast_ref()],
         )?;
         let shared = Arc::new(Shared::default());
-        sink.set_callbacks(callbacks(fps, max_width, tx.clone(), Arc::clone(&shared)));
+        sink.set_callbacks(callbacks(max_width, tx.clone(), Arc::clone(&shared)));
         if let Some(bus) = pipeline.bus() {
             let shared = Arc::clone(&shared);
             bus.set_sync_handler(move |_, message| {
@@ -137,11 +157,13 @@ impl Sampler {
             pipeline,
             source,
             shared,
-            ahead: Pace::new(fps),
-            nal: plane::NalLength::of(caps),
+            pace: Pace::new(fps),
+            nal: Nal::of(caps),
+            held: Vec::new(),
             needs_key: true,
             behind: false,
             fed: 0,
+            spared: 0,
             packets_dropped: 0,
         };
         match sampler.pipeline.set_state(gst::State::Playing) {
@@ -162,18 +184,22 @@ impl Sampler {
             }
             return Fed::Skipped;
         }
-        if self.source.current_level_buffers() >= QUEUE_PACKETS {
+        if packet.key && (self.needs_key || self.begins_anew(packet)) {
+            self.spared += self.held.len() as u64;
+            self.held.clear();
+        }
+        if self.backlog() + self.held.len() as u64 >= QUEUE_PACKETS {
+            self.packets_dropped += 1;
+            self.spared += self.held.len() as u64;
+            self.held.clear();
             self.needs_key = true;
             self.behind = true;
-            self.packets_dropped += 1;
             return Fed::Dropped;
         }
-        let wanted = self.ahead.due(packet.pts);
+        let wanted = self.pace.due(packet.pts) || packet.key && self.pace.nearly(packet.pts);
         if !wanted && !packet.key && self.is_disposable(packet) {
+            self.spared += 1;
             return Fed::Skipped;
-        }
-        if wanted {
-            self.ahead.take(packet.pts);
         }
         let mut buffer = packet.buffer.copy();
         if let Some(b) = buffer.get_mut() {
@@ -183,8 +209,19 @@ impl Sampler {
         }
         self.needs_key = false;
         self.behind = false;
-        self.fed += 1;
-        match self.source.push_buffer(buffer) {
+        self.held.push(buffer);
+        if !wanted {
+            return Fed::Held;
+        }
+        if packet.key {
+            self.pace.take_key(packet.pts);
+        } else {
+            self.pace.take(packet.pts);
+        }
+        self.shared.wanted().add(packet.pts);
+        self.fed += self.held.len() as u64;
+        let group: gst::BufferList = self.held.drain(..).collect();
+        match self.source.push_buffer_list(group) {
             Ok(_) => Fed::Taken,
             Err(_) => Fed::Failed,
         }
@@ -194,12 +231,14 @@ impl Sampler {
     /// the decoder until later packets prove that nothing comes before it.
     pub fn drain(&mut self) {
         self.needs_key = true;
+        self.spared += self.held.len() as u64;
+        self.held.clear();
         // The event for "a still picture follows": decoders put out what they hold and begin anew.
         let still = gstreamer_video::StillFrameEvent::builder(true).build();
         self.source.send_event(still);
     }
 
-    /// Packets that wait for the decoder.
+    /// Packets that wait for the decoder, without those that no chosen picture needs yet.
     pub fn backlog(&self) -> u64 {
         self.source.current_level_buffers()
     }
@@ -208,6 +247,7 @@ impl Sampler {
     pub fn counts(&self) -> SamplerCounts {
         SamplerCounts {
             fed: self.fed,
+            spared: self.spared,
             packets_dropped: self.packets_dropped,
             frames: self.shared.frames.load(Relaxed),
             frames_dropped: self.shared.frames_dropped.load(Relaxed),
@@ -221,9 +261,17 @@ impl Sampler {
     }
 
     fn is_disposable(&self, packet: &Packet) -> bool {
+        self.asks(packet, Nal::nothing_refers_to)
+    }
+
+    fn begins_anew(&self, packet: &Packet) -> bool {
+        self.asks(packet, Nal::begins_anew)
+    }
+
+    fn asks(&self, packet: &Packet, question: fn(Nal, &[u8]) -> bool) -> bool {
         self.nal.is_some_and(|nal| {
             let mapped = packet.buffer.map_readable();
-            mapped.is_ok_and(|bytes| nal.nothing_refers_to(&bytes))
+            mapped.is_ok_and(|bytes| question(nal, &bytes))
         })
     }
 }
@@ -249,12 +297,10 @@ pub(super) fn decoder_for(caps: &gst::Caps) -> Result<&'static str, GstError> {
 }
 
 fn callbacks(
-    fps: f32,
     max_width: u32,
     tx: mpsc::Sender<SamplerEvent>,
     shared: Arc<Shared>,
 ) -> AppSinkCallbacks {
-    let mut pace = Pace::new(fps);
     AppSinkCallbacks::builder()
         .new_sample(move |sink| {
             let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
@@ -262,10 +308,9 @@ fn callbacks(
             let Some(pts) = pts.map(|p| Pts(p.nseconds())) else {
                 return Ok(gst::FlowSuccess::Ok);
             };
-            if !pace.due(pts) {
+            if !shared.wanted().is(pts) {
                 return Ok(gst::FlowSuccess::Ok);
             }
-            pace.take(pts);
             let Some(frame) = grey(&sample, pts, max_width) else {
                 if !shared.failed.swap(true, Relaxed) {
                     let text = format!("no luma plane in {:?}", sample.caps());

@@ -1,13 +1,12 @@
-//! The appsinks of a session: each sample becomes a stamped packet and goes to the [`Flow`].
+//! The appsinks of a session: each sample goes to the [`Flow`] with its running time.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use gstreamer as gst;
 use gstreamer_app as gst_app;
 
-use super::flow::{Flow, State, Wake};
-use super::{Packet, Track};
+use super::Track;
+use super::flow::{Arrived, Flow, Gone, Wake};
 use crate::model::DownReason;
 use crate::time::Pts;
 
@@ -57,38 +56,6 @@ impl Flow {
         if self.lock().only_segments && !in_segment {
             return Ok(gst::FlowSuccess::Ok);
         }
-        self.stats.packets.fetch_add(1, Relaxed);
-        self.stats.bytes.fetch_add(buffer.size() as u64, Relaxed);
-        let mut s = self.lock();
-        if s.closed {
-            return Err(gst::FlowError::Eos);
-        }
-        let done = match self.packet(&mut s, track, buffer, segment) {
-            Some(packet) => self.hand_over(&mut s, packet, caps),
-            None => {
-                self.count_drop(1);
-                Ok(())
-            }
-        };
-        if done.is_err() {
-            s.closed = true;
-            self.wake(Wake::Stop);
-            return Err(gst::FlowError::Eos);
-        }
-        Ok(gst::FlowSuccess::Ok)
-    }
-
-    /// Stamps a buffer with running time; `None` drops it.
-    fn packet(
-        &self,
-        s: &mut State,
-        track: Track,
-        mut buffer: gst::Buffer,
-        segment: Option<gst::FormattedSegment<gst::ClockTime>>,
-    ) -> Option<Packet> {
-        if buffer.flags().contains(gst::BufferFlags::CORRUPTED) {
-            return None;
-        }
         let running = |t: Option<gst::ClockTime>| match &segment {
             Some(seg) => seg
                 .to_running_time_full(t?)
@@ -96,27 +63,16 @@ impl Flow {
                 .map(|r| Pts(r.nseconds())),
             None => t.map(|t| Pts(t.nseconds())),
         };
-        let (pts, dts) = (running(buffer.pts()), running(buffer.dts()));
-        let (stamper, dts) = match track {
-            Track::Video => (
-                &mut s.video,
-                dts.filter(|_| self.trust_dts || pts.is_none()),
-            ),
-            Track::Audio => (&mut s.audio, None),
-        };
-        let stamp = stamper.stamp(pts, dts)?;
-        if stamp.repaired {
-            self.stats.repaired.fetch_add(1, Relaxed);
-        }
-        let key = track == Track::Audio || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
-        let meta = buffer.make_mut();
-        meta.set_pts(gst::ClockTime::from_nseconds(stamp.pts.0));
-        meta.set_dts(gst::ClockTime::from_nseconds(stamp.dts.0));
-        Some(Packet {
+        let arrived = Arrived {
             track,
-            pts: stamp.pts,
-            key,
+            pts: running(buffer.pts()),
+            dts: running(buffer.dts()),
+            key: !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),
+            damaged: buffer.flags().contains(gst::BufferFlags::CORRUPTED),
             buffer,
-        })
+        };
+        self.take(arrived, caps)
+            .map(|()| gst::FlowSuccess::Ok)
+            .map_err(|Gone| gst::FlowError::Eos)
     }
 }

@@ -1,4 +1,4 @@
-//! An RTSP camera: `rtspsrc`, and a branch for each codec that can be recorded, built before the camera has said
+//! An RTSP camera over UDP or TLS, or one that [`super::source_retina`] does not understand: `rtspsrc`, and a branch for each codec that can be recorded, built before the camera has said
 //! what it sends.
 //!
 //! ```text
@@ -35,9 +35,12 @@ const UDP_TIMEOUT_US: u64 = 3_000_000;
 /// TEARDOWN is given this long, in nanoseconds.
 const TEARDOWN_NS: u64 = 200_000_000;
 
+/// What the camera is told of us.
+pub(super) const USER_AGENT: &str = concat!("sentrycam/", env!("CARGO_PKG_VERSION"));
+
 /// The branch that a stream goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Branch {
+pub(super) enum Branch {
     H264,
     H265,
     /// RFC 3640.
@@ -48,7 +51,7 @@ enum Branch {
 
 impl Branch {
     /// What the SDP calls `encoding-name`, or `None` for what is not recorded.
-    fn of(media: &str, encoding: &str) -> Option<Branch> {
+    pub(super) fn of(media: &str, encoding: &str) -> Option<Branch> {
         match (media, encoding.to_ascii_uppercase().as_str()) {
             ("video", "H264") => Some(Branch::H264),
             ("video", "H265") => Some(Branch::H265),
@@ -58,7 +61,7 @@ impl Branch {
         }
     }
 
-    fn track(self) -> Track {
+    pub(super) fn track(self) -> Track {
         match self {
             Branch::H264 | Branch::H265 => Track::Video,
             Branch::AacGeneric | Branch::AacLatm => Track::Audio,
@@ -68,14 +71,14 @@ impl Branch {
 
 /// Which streams of the SDP were chosen: the first that fits of each track.
 #[derive(Debug, Default)]
-struct Choice {
-    video: Option<u32>,
-    audio: Option<u32>,
+pub(super) struct Choice {
+    pub(super) video: Option<u32>,
+    pub(super) audio: Option<u32>,
 }
 
 impl Choice {
     /// True where stream `number` is to be set up. Asked again after a change of transport; the answer stays.
-    fn take(&mut self, number: u32, media: &str, encoding: &str, audio: bool) -> bool {
+    pub(super) fn take(&mut self, number: u32, media: &str, encoding: &str, audio: bool) -> bool {
         let slot = match Branch::of(media, encoding).map(Branch::track) {
             Some(Track::Video) => &mut self.video,
             Some(Track::Audio) if audio => &mut self.audio,
@@ -120,10 +123,7 @@ fn configure(src: &gst::Element, source: &SourceConfig) -> Result<(), DownReason
     else {
         return Ok(());
     };
-    let mut bare = url.clone();
-    // Neither fails for a URL with a host; one without has no userinfo.
-    let _ = (bare.set_username(""), bare.set_password(None));
-    src.set_property("location", bare.as_str());
+    src.set_property("location", bare(url).as_str());
     if let Some(user) = user {
         src.set_property("user-id", user.as_str());
     }
@@ -146,14 +146,19 @@ fn configure(src: &gst::Element, source: &SourceConfig) -> Result<(), DownReason
     // Slave: arrival time smoothed over the camera's clock, so that the anchor holds for weeks.
     src.set_property_from_str("buffer-mode", "slave");
     src.set_property("do-rtcp", true);
-    src.set_property(
-        "user-agent",
-        concat!("sentrycam/", env!("CARGO_PKG_VERSION")),
-    );
+    src.set_property("user-agent", USER_AGENT);
     if url.scheme() == "rtsps" {
         tls::configure(src, url, ca_file.as_deref(), *verify_tls)?;
     }
     Ok(())
+}
+
+/// The URL without userinfo: no message may show it.
+pub(super) fn bare(url: &url::Url) -> url::Url {
+    let mut bare = url.clone();
+    // Neither fails for a URL with a host; one without has no userinfo.
+    let _ = (bare.set_username(""), bare.set_password(None));
+    bare
 }
 
 /// Builds one branch and answers the pad that RTP goes to.

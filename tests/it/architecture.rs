@@ -36,6 +36,7 @@ const ADAPTERS: [(&str, &str); 9] = [
     ("gstreamer", "media"),
     ("gstreamer_app", "media"),
     ("gstreamer_video", "media"),
+    ("retina", "media"),
     ("v4l", "media"),
     ("rusqlite", "db"),
     ("rusqlite_migration", "db"),

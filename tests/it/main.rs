@@ -9,6 +9,7 @@ mod bootstrap;
 mod cameras;
 mod capture;
 mod capture_local;
+mod capture_tcp;
 mod clip;
 mod crash;
 mod device;

@@ -1,0 +1,141 @@
+//! When a picture is due, and which of the decoded pictures were chosen. Pure.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::time::Pts;
+
+/// Chooses about `fps` pictures a second by their pts, evenly, whatever the camera's own rate.
+#[derive(Debug, Clone)]
+pub(super) struct Pace {
+    interval: Duration,
+    next: Option<Pts>,
+}
+
+impl Pace {
+    /// `fps` ≤ 0 or not a number chooses every picture.
+    pub(super) fn new(fps: f32) -> Pace {
+        let interval = Duration::try_from_secs_f32(1.0 / fps).unwrap_or_default();
+        Pace {
+            interval,
+            next: None,
+        }
+    }
+
+    /// Whether the picture at `pts` is wanted; a clock that went backwards by more than two intervals starts again.
+    pub(super) fn due(&self, pts: Pts) -> bool {
+        let slack = self.interval / 10;
+        self.next
+            .is_none_or(|n| pts + slack >= n || pts + self.interval * 3 < n)
+    }
+
+    /// Notes that the picture at `pts` was chosen.
+    pub(super) fn take(&mut self, pts: Pts) {
+        let even = self.next.map(|n| n + self.interval);
+        // Keeps the even grid where pictures come in time, and starts a new one after a gap or a step backwards.
+        let in_time = |n: &Pts| *n > pts && n.since(pts) <= self.interval * 2;
+        self.next = Some(even.filter(in_time).unwrap_or(pts + self.interval));
+    }
+
+    /// Whether the picture at `pts` comes about half an interval or less before the next one that is wanted.
+    pub(super) fn nearly(&self, pts: Pts) -> bool {
+        self.next.is_none_or(|n| pts + self.interval * 3 / 5 >= n)
+    }
+
+    /// Notes that the key frame at `pts` was chosen: the grid begins there.
+    pub(super) fn take_key(&mut self, pts: Pts) {
+        self.next = Some(pts + self.interval);
+    }
+}
+
+/// Most chosen pictures that may be in the decoder; beyond them the oldest is given up.
+const MOST_WANTED: usize = 64;
+
+/// Chosen pictures that have not come out of the decoder yet, by their pts.
+#[derive(Debug, Default)]
+pub(super) struct Wanted(VecDeque<Pts>);
+
+impl Wanted {
+    /// The picture at `pts` goes in. One from before those that wait is a step backwards of the clock: they are given up.
+    pub(super) fn add(&mut self, pts: Pts) {
+        self.0.retain(|w| *w < pts);
+        if self.0.len() == MOST_WANTED {
+            self.0.pop_front();
+        }
+        self.0.push_back(pts);
+    }
+
+    /// Whether the picture at `pts`, which came out, is a chosen one, or the first after a chosen one that was lost.
+    pub(super) fn is(&mut self, pts: Pts) -> bool {
+        let over = self.0.iter().take_while(|w| **w <= pts).count();
+        self.0.drain(..over);
+        over > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(fps: f32, pictures: impl Iterator<Item = u64>) -> Vec<u64> {
+        let mut pace = Pace::new(fps);
+        pictures
+            .filter(|ms| {
+                let pts = Pts(ms * 1_000_000);
+                let due = pace.due(pts);
+                if due {
+                    pace.take(pts);
+                }
+                due
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_pace_is_even_for_any_camera_rate() {
+        for camera in [5u64, 10, 12, 15, 24, 25, 30, 60] {
+            let n = chosen(5.0, (0..camera * 10).map(|i| i * 1_000 / camera)).len();
+            assert!((49..=51).contains(&n), "{camera} fps: {n}");
+        }
+        assert_eq!(chosen(10.0, (0..20).map(|i| i * 500)).len(), 20);
+        assert_eq!(chosen(0.0, 0..20).len(), 20);
+    }
+
+    #[test]
+    fn the_pace_survives_gaps_and_steps() {
+        let n = chosen(
+            5.0,
+            (0..50)
+                .map(|i| 90_000 + i * 40)
+                .chain((0..50).map(|i| i * 40)),
+        );
+        assert_eq!(n.len(), 20);
+        assert_eq!(
+            chosen(5.0, [0, 200, 60_000, 60_040, 60_200].into_iter()),
+            [0, 200, 60_000, 60_200]
+        );
+    }
+
+    #[test]
+    fn a_key_frame_that_comes_a_little_early_begins_the_grid_anew() {
+        let ms = |n: u64| Pts(n * 1_000_000);
+        let mut pace = Pace::new(5.0);
+        pace.take(ms(0));
+        assert!(!pace.nearly(ms(70)) && pace.nearly(ms(100)) && !pace.due(ms(100)));
+        pace.take_key(ms(100));
+        assert!(!pace.due(ms(270)) && pace.due(ms(300)));
+    }
+
+    #[test]
+    fn chosen_pictures_are_known_again_and_a_lost_one_is_replaced_by_the_next() {
+        let mut wanted = Wanted::default();
+        (0..100).for_each(|n| wanted.add(Pts(n * 10)));
+        assert!(!wanted.is(Pts(0)), "only so many are kept");
+        assert!(wanted.is(Pts(360)) && !wanted.is(Pts(361)) && !wanted.is(Pts(360)));
+        assert!(wanted.is(Pts(372)), "370 was lost");
+        assert!(wanted.is(Pts(990)) && !wanted.is(Pts(991)));
+        wanted.add(Pts(5_000));
+        wanted.add(Pts(7));
+        assert!(wanted.is(Pts(7)), "the clock went backwards");
+    }
+}

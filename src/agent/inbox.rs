@@ -150,12 +150,6 @@ impl Inbox {
             }
         };
         failpoint::passing("command.after-row");
-        if let Verdict::Accepted(_) = verdict {
-            inner.arrived.notify_one();
-        }
-        if verdict != Verdict::Duplicate(id) {
-            inner.sync.notify_one();
-        }
         verdict
     }
 
@@ -242,7 +236,10 @@ impl Inner {
         outbox::put(c, run, &record)?;
         if state == State::Acknowledged {
             rate.count(at);
+            self.arrived.notify_one();
         }
+        // Whoever is woken asks the store, and so comes behind this commit; whoever offers may be gone by then.
+        self.sync.notify_one();
         Ok(decision)
     }
 }

@@ -22,3 +22,6 @@ pub mod startup;
 pub mod status;
 pub mod time;
 pub mod uploader;
+
+#[cfg(test)]
+mod command_tests;

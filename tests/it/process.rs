@@ -64,6 +64,11 @@ pub struct Agent(Child);
 impl Agent {
     /// Starts it with `log` as its filter; what it prints is appended to `out` and `err` in its home.
     pub fn start(home: &Home, log: &str) -> Agent {
+        Agent::start_with(home, log, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub fn start_with(home: &Home, log: &str, environment: &[(&str, &str)]) -> Agent {
         let append = |name| {
             File::options()
                 .create(true)
@@ -75,6 +80,7 @@ impl Agent {
             .arg(home.path("sentrycam.toml"))
             .arg("run")
             .env("SENTRYCAM_LOG", log)
+            .envs(environment.iter().copied())
             .stdout(append("out").unwrap())
             .stderr(append("err").unwrap())
             .process_group(0)

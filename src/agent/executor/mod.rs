@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-pub use self::hands::{Hands, Unclaim};
+pub use self::hands::{Hands, Ring, Unclaim};
+pub use self::rotate::{Envelope, MakeEnvelope, Rotation};
 use super::inbox::{Bells, Inbox, moment};
 use super::records;
 use super::time::TimeKeeper;
@@ -34,7 +35,7 @@ use crate::model::{CommandId, RecordId, Retry};
 use crate::supervise::failpoint;
 
 /// Looks at the table at least this often: for one that waits until the time is known.
-const PERIOD: Duration = Duration::from_secs(5);
+const PERIOD: Duration = Duration::from_secs(10);
 /// What a running command may still take once the agent ends.
 const GRACE: Duration = Duration::from_secs(4);
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
@@ -127,7 +128,7 @@ impl Executor {
     pub async fn pass(&self, stop: &CancellationToken) -> Result<bool, DbError> {
         let rows = self
             .db
-            .call(Urgency::Soon, |c, _| commands::open_rows(c))
+            .call(Urgency::Now, |c, _| commands::open_rows(c))
             .await?;
         let now = moment(&self.time);
         for row in rows {

@@ -16,7 +16,7 @@ impl Executor {
         }
         let rows = self
             .db
-            .call(Urgency::Soon, |c, _| commands::open_rows(c))
+            .call(Urgency::Now, |c, _| commands::open_rows(c))
             .await?;
         for row in rows.into_iter().filter(|r| r.state == State::InProgress) {
             let kind = Kind::from_word(&row.word);
@@ -46,7 +46,7 @@ impl Executor {
 
     async fn evidence(&self, row: &OpenRow) -> Result<Evidence, DbError> {
         let (started_boot, command) = (row.started_boot, Command::parse(&row.word, &row.args));
-        let look = self.db.call(Urgency::Soon, move |c, run| {
+        let look = self.db.call(Urgency::Now, move |c, run| {
             let made = match command {
                 Ok(Command::RecordingStart(args)) => {
                     recordings::state(c, args.recording_id)?.is_some()

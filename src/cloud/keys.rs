@@ -168,9 +168,9 @@ impl From<Credentials> for Keys {
 
 /// `next.json` beside `file`: its content with another key. fsync, rename, fsync of the directory.
 fn write_next(file: &Path, key: &str, secret: &Secret) -> std::io::Result<Credentials> {
-    let other = std::io::Error::other;
     let current = Zeroizing::new(std::fs::read_to_string(file)?);
-    let mut content: serde_json::Value = serde_json::from_str(&current).map_err(other)?;
+    let mut content: serde_json::Value =
+        serde_json::from_str(&current).map_err(std::io::Error::other)?;
     content["edge_key"] = key.into();
     content["edge_secret"] = secret.expose().into();
     let text = Zeroizing::new(content.to_string());
@@ -189,7 +189,7 @@ fn write_next(file: &Path, key: &str, secret: &Secret) -> std::io::Result<Creden
     out.write_all(text.as_bytes())?;
     out.sync_all()?;
     // Read back before it counts: what cannot be used must not stand beside the current one.
-    let next = Credentials::load(&part).map_err(other)?;
+    let next = Credentials::load(&part).map_err(std::io::Error::other)?;
     std::fs::rename(&part, &beside)?;
     let dir = file.parent().filter(|p| !p.as_os_str().is_empty());
     std::fs::File::open(dir.unwrap_or(Path::new(".")))?.sync_all()?;

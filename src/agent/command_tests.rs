@@ -216,7 +216,7 @@ async fn a_thousand_doubled_reordered_and_stale_commands_run_once_each_or_never(
     let (mut seed, mut accepted, mut doubled) = (7, 0, 0);
     for round in 0..1000 {
         let dice = next(&mut seed);
-        let jws = if dice % 4 == 0 {
+        let jws = if dice.is_multiple_of(4) {
             &stale[(dice >> 8) as usize % stale.len()]
         } else {
             &alive[(dice >> 8) as usize % alive.len()]
@@ -228,7 +228,7 @@ async fn a_thousand_doubled_reordered_and_stale_commands_run_once_each_or_never(
             other => panic!("{other:?} in round {round}"),
         }
         bench.clock.rehearse_passing(Duration::from_millis(200));
-        if dice % 7 == 0 {
+        if dice.is_multiple_of(7) {
             bench.work().await;
         }
     }

@@ -17,6 +17,7 @@ mod dice;
 mod expiry;
 mod fixture;
 mod foreign;
+mod foreign_command;
 mod model;
 mod process;
 mod reboot;

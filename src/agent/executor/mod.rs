@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! acknowledged ──commit──▶ in_progress ──act, within its time──▶ end ──commit──▶ told
-//!      └─ expired meanwhile: canceled            └─ the process dies: see `recover`
+//!      └─ expired meanwhile: canceled            └─ the process dies: see `settle`
 //! ```
 //!
 //! A state is on disk, with the record that tells it, before anything follows from it. So a command that acts twice would
@@ -11,8 +11,8 @@
 mod acts;
 mod diag;
 mod hands;
-mod recover;
 mod rotate;
+mod settle;
 mod snapshot;
 
 use std::sync::Arc;
@@ -95,18 +95,13 @@ impl Executor {
         }
     }
 
-    /// Runs until `stop`. First puts in order what the last process left.
+    /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut recovered = false;
+        if let Some(wipe) = self.unfinished_leave().await {
+            self.leave(wipe).await;
+        }
         loop {
-            let step = async {
-                if !recovered {
-                    self.recover().await?;
-                    recovered = true;
-                }
-                self.pass(&stop).await
-            };
-            match step.await {
+            match self.pass(&stop).await {
                 Ok(true) if !stop.is_cancelled() => continue,
                 Ok(true) => break,
                 Ok(false) => self.inbox.drained(),
@@ -132,14 +127,13 @@ impl Executor {
             .await?;
         let now = moment(&self.time);
         for row in rows {
-            let kind = Kind::from_word(&row.word);
-            if row.state == State::InProgress {
-                // Only one that was found so at the start, to be run again.
-                self.act(row, stop).await?;
+            let life = life(row.exp, now);
+            let begun_before = row.state == State::InProgress;
+            if begun_before && self.settle(&row, life).await? {
                 return Ok(true);
             }
-            let safe = kind.is_some_and(Kind::safe_without_time);
-            match life(row.exp, now) {
+            let safe = Kind::from_word(&row.word).is_some_and(Kind::safe_without_time);
+            match life {
                 Life::Over => {
                     let said = said("expired", "its time was over before it could begin");
                     self.advance(row.id, (State::Acknowledged, State::Canceled), said, None)
@@ -150,6 +144,10 @@ impl Executor {
                 Life::Perhaps if safe => {}
                 // It waits until the time is known; others need not.
                 Life::Perhaps | Life::Unknown => continue,
+            }
+            if begun_before {
+                self.act(row, stop).await?;
+                return Ok(true);
             }
             let begun = self
                 .advance(

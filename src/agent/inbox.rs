@@ -117,7 +117,7 @@ impl Inbox {
             Err(code) => return inner.refuse(code),
         };
         let (id, n) = (opened.id, opened.n);
-        failpoint::passing("command.before-row");
+        failpoint::hit("command.before-row");
         let job = Arc::clone(inner);
         let decided = inner
             .db
@@ -146,7 +146,7 @@ impl Inbox {
                 return Verdict::Unavailable;
             }
         };
-        failpoint::passing("command.after-row");
+        failpoint::hit("command.after-row");
         verdict
     }
 

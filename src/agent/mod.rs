@@ -12,6 +12,7 @@
 //! | [`startup`] | runs once: puts in order what a crash left |
 
 pub mod camera;
+pub mod commands;
 pub mod executor;
 pub mod health;
 pub mod inbox;

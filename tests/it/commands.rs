@@ -5,7 +5,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use sentrycam::model::Sha256;
-use sentrycam::supervise::failpoint;
 use sentrycam_cloud::command::Wanted;
 use sentrycam_cloud::testing::Cloud;
 use serde_json::{Value, json};
@@ -243,7 +242,7 @@ async fn killed_at_any_transition_a_command_has_exactly_one_end() {
                 }
                 _ => json!({}),
             };
-            let mut dying = Agent::start_with(&site.home, "info", &[(failpoint::VARIABLE, place)]);
+            let mut dying = Agent::start_with(&site.home, "info", &[("SENTRYCAM_FAIL_AT", place)]);
             lives += 1;
             site.camera_is_up(lives).await;
             let id = site.send(word, args).await;

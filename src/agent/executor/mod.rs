@@ -158,7 +158,7 @@ impl Executor {
                 )
                 .await?;
             if begun {
-                failpoint::passing("command.begun");
+                failpoint::hit("command.begun");
                 self.act(row, stop).await?;
             }
             return Ok(true);
@@ -187,7 +187,7 @@ impl Executor {
                 return Ok(());
             }
         };
-        failpoint::passing("command.acted");
+        failpoint::hit("command.acted");
         let (state, said, done) = match outcome {
             Ok(Ok(done)) => {
                 let result = done.result.clone();
@@ -223,7 +223,7 @@ impl Executor {
     ) -> Result<(), DbError> {
         self.advance(id, (State::InProgress, state), said, done.picture)
             .await?;
-        failpoint::passing("command.ended");
+        failpoint::hit("command.ended");
         if let Some(wipe) = done.unclaim {
             self.leave(wipe).await;
         }

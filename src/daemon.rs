@@ -12,11 +12,10 @@ use tokio::sync::{Notify, watch};
 
 use crate::agent::camera::registry::registry;
 use crate::agent::camera::{CameraContext, ClipStore, Desk};
-use crate::agent::executor::{Executor, Hands};
+use crate::agent::commands::{self, Commands};
+use crate::agent::executor::Hands;
 use crate::agent::health::Health;
-use crate::agent::inbox::{Bells, Inbox};
 use crate::agent::journal::{Fact, Journal, journal};
-use crate::agent::poll::Poll;
 use crate::agent::status::StatusHub;
 use crate::agent::time::TimeKeeper;
 use crate::agent::twin::{self, Fetcher, Reach, store::Store};
@@ -33,7 +32,6 @@ use crate::model::RecordId;
 use crate::outbox::quota::Quotas;
 use crate::spool::Spool;
 use crate::supervise::{Phase, Supervisor, logging, watchdog};
-use crate::time::Mono;
 use crate::wire::keys::KeySlot;
 
 /// The last pass of the uploader at shutdown.
@@ -150,18 +148,14 @@ async fn main(
         Some(cloud) => {
             let client = client(cloud, &time)?;
             fetching = Some(client.clone());
-            let bells = Bells {
-                sync: Arc::clone(&wake),
-                ..Bells::default()
-            };
-            let uploader = Uploader::new(db.clone(), client.clone(), time.clone(), entropy.clone())
-                .poking(Arc::clone(&bells.poke))
-                .telling_of_twins(Arc::clone(&refresh));
             let hands = Hands {
                 desk: desk.clone(),
                 spool: spool.clone(),
                 min_free: config.spool.min_free,
-                twin: Some(Arc::clone(&refresh)),
+                twin: Some({
+                    let refresh = Arc::clone(&refresh);
+                    Arc::new(move || refresh.notify_one())
+                }),
                 machine: Logind::default(),
                 keys: client.keys().clone(),
                 rotation: None,
@@ -169,30 +163,21 @@ async fn main(
                 status: status.clone(),
                 config: summary(&config),
             };
-            let inbox = Inbox::new(
-                db.clone(),
-                client.keys().clone(),
-                time.clone(),
-                ids.clone(),
-                hands.able(),
-                &bells,
-            );
-            // Without a link to a broker it is away since ever.
-            let (_, broker_away) = watch::channel(Some(Mono(0)));
-            let poll = Poll::new(
-                client,
-                inbox.clone(),
-                time.clone(),
-                entropy.clone(),
-                Arc::clone(&bells.poke),
-                broker_away,
-            );
+            let commands = Commands::new(commands::Parts {
+                db: db.clone(),
+                time: time.clone(),
+                ids: ids.clone(),
+                entropy: entropy.clone(),
+                client: client.clone(),
+                hands,
+                sync: Arc::clone(&wake),
+                broker_away: None,
+            });
+            let uploader = Uploader::new(db.clone(), client, time.clone(), entropy.clone())
+                .poking(commands.poke())
+                .telling_of_twins(Arc::clone(&refresh));
             let stop = supervisor.stop_token(Phase::Intake);
-            supervisor.spawn(Phase::Intake, "poll", poll.run(stop));
-            let executor =
-                Executor::new(db.clone(), time.clone(), ids.clone(), inbox, bells, hands);
-            let stop = supervisor.stop_token(Phase::Intake);
-            supervisor.spawn(Phase::Intake, "executor", executor.run(stop));
+            supervisor.spawn(Phase::Intake, "commands", commands.run(stop));
             let sync = uploader.status();
             let stop = supervisor.stop_token(Phase::Sync);
             supervisor.spawn(

@@ -1,8 +1,8 @@
 //! The inbox: where signed documents come in, whichever way, and become rows.
 //!
 //! [`Inbox::offer`] answers when the row is on disk: only then may a broker be told that it was delivered. A document that
-//! is not the cloud's, or came before, changes nothing. What cannot be decided or taken now stays at the cloud: nothing
-//! is written, and the poll brings it again.
+//! is not the cloud's, or came before, changes nothing. What cannot be decided or taken now stays at the broker and the
+//! cloud: nothing is written, and it comes again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -35,7 +35,7 @@ pub enum Verdict {
     Duplicate(CommandId),
     /// It is not the cloud's word to this device, or expired: nothing happened.
     Refused(&'static str),
-    /// Not now. It stays at the cloud; the poll brings it again.
+    /// Not now: nothing is written. It stays where it is, unacknowledged, and comes again.
     Later(&'static str),
     /// The store cannot take it: it must not be acknowledged.
     Unavailable,
@@ -44,7 +44,7 @@ pub enum Verdict {
 impl Verdict {
     /// Whether a broker may be told that the document was delivered.
     pub fn may_acknowledge(self) -> bool {
-        self != Verdict::Unavailable
+        !matches!(self, Verdict::Later(_) | Verdict::Unavailable)
     }
 }
 
@@ -117,7 +117,7 @@ impl Inbox {
             Err(code) => return inner.refuse(code),
         };
         let (id, n) = (opened.id, opened.n);
-        failpoint::passing("command.before-row");
+        failpoint::hit("command.before-row");
         let job = Arc::clone(inner);
         let decided = inner
             .db
@@ -136,9 +136,6 @@ impl Inbox {
             Ok(Decision::Refuse { code }) => return inner.refuse(code),
             Ok(Decision::Later { code }) => {
                 tracing::info!(command = %id, n, code, "command has to wait at the cloud");
-                if way == Way::Mqtt {
-                    inner.poke.notify_one();
-                }
                 if code == "busy" {
                     inner.held_back.store(true, Relaxed);
                 }
@@ -149,13 +146,7 @@ impl Inbox {
                 return Verdict::Unavailable;
             }
         };
-        failpoint::passing("command.after-row");
-        if let Verdict::Accepted(_) = verdict {
-            inner.arrived.notify_one();
-        }
-        if verdict != Verdict::Duplicate(id) {
-            inner.sync.notify_one();
-        }
+        failpoint::hit("command.after-row");
         verdict
     }
 
@@ -242,7 +233,10 @@ impl Inner {
         outbox::put(c, run, &record)?;
         if state == State::Acknowledged {
             rate.count(at);
+            self.arrived.notify_one();
         }
+        // Whoever is woken asks the store, and so comes behind this commit; whoever offers may be gone by then.
+        self.sync.notify_one();
         Ok(decision)
     }
 }

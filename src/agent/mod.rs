@@ -13,6 +13,7 @@
 //! | [`startup`] | runs once: puts in order what a crash left |
 
 pub mod camera;
+pub mod commands;
 pub mod executor;
 pub mod health;
 pub mod inbox;
@@ -24,3 +25,6 @@ pub mod status;
 pub mod time;
 pub mod twin;
 pub mod uploader;
+
+#[cfg(test)]
+mod command_tests;

@@ -3,10 +3,15 @@
 //! Renaming `next.json` over `current.json` is one step on disk: after a power cut there is the one or the other, and
 //! both are tried.
 
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use zeroize::{Zeroize as _, Zeroizing};
+
 use super::credentials::{Credentials, CredentialsError};
+use crate::model::Secret;
 use crate::wire::keys::KeySlot;
 use crate::wire::signature::SigningKey;
 
@@ -118,9 +123,17 @@ impl SharedKeys {
         self.read().file.clone()
     }
 
-    /// Takes `next` in beside the current ones; [`SharedKeys::promote`] makes them the current ones.
-    pub fn set_next(&self, next: Credentials) {
+    /// Writes another key beside the current one, durably, and takes it in; [`SharedKeys::promote`] makes it the current
+    /// one. Everything but key and secret stays as it is.
+    ///
+    /// # Errors
+    /// The disk does not take it, or it is no key; its text holds no part of the secret.
+    pub async fn store_next(&self, edge_key: &str, secret: &Secret) -> std::io::Result<()> {
+        let (file, key, secret) = (self.file(), edge_key.to_owned(), secret.clone());
+        let write = tokio::task::spawn_blocking(move || write_next(&file, &key, &secret));
+        let next = write.await.map_err(std::io::Error::other)??;
         self.0.write().unwrap_or_else(PoisonError::into_inner).next = Some(next);
+        Ok(())
     }
 
     /// As [`Keys::promote`].
@@ -151,6 +164,36 @@ impl From<Credentials> for Keys {
             file: PathBuf::new(),
         }
     }
+}
+
+/// `next.json` beside `file`: its content with another key. fsync, rename, fsync of the directory.
+fn write_next(file: &Path, key: &str, secret: &Secret) -> std::io::Result<Credentials> {
+    let current = Zeroizing::new(std::fs::read_to_string(file)?);
+    let mut content: serde_json::Value =
+        serde_json::from_str(&current).map_err(std::io::Error::other)?;
+    content["edge_key"] = key.into();
+    content["edge_secret"] = secret.expose().into();
+    let text = Zeroizing::new(content.to_string());
+    if let Some(serde_json::Value::String(copy)) = content.get_mut("edge_secret") {
+        copy.zeroize();
+    }
+    let beside = file.with_file_name(NEXT_FILE);
+    let part = file.with_file_name("next.json.part");
+    let _ = std::fs::remove_file(&part);
+    let mut options = std::fs::OpenOptions::new();
+    let mut out = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&part)?;
+    out.write_all(text.as_bytes())?;
+    out.sync_all()?;
+    // Read back before it counts: what cannot be used must not stand beside the current one.
+    let next = Credentials::load(&part).map_err(std::io::Error::other)?;
+    std::fs::rename(&part, &beside)?;
+    let dir = file.parent().filter(|p| !p.as_os_str().is_empty());
+    std::fs::File::open(dir.unwrap_or(Path::new(".")))?.sync_all()?;
+    Ok(next)
 }
 
 /// Renames `next.json` over the current file, durably, if it still holds `proven`.
@@ -195,6 +238,33 @@ mod tests {
         assert!(!keys.has_next() && !next.exists());
         let again = Keys::load(&current).unwrap();
         assert_eq!(id(&again, KeySlot::Current), "ek_new");
+    }
+
+    #[tokio::test]
+    async fn a_rotated_key_is_on_disk_before_it_counts_and_reaches_everybody() {
+        let dir = tempfile::tempdir().unwrap();
+        let (current, next) = (dir.path().join("current.json"), dir.path().join(NEXT_FILE));
+        std::fs::write(&current, text("e-1", "ek_old")).unwrap();
+        let keys = SharedKeys::from(Keys::load(&current).unwrap());
+        let other = keys.clone();
+        let bad = keys.store_next("ek new", &Secret::new("AAEC")).await;
+        assert!(bad.is_err() && !next.exists() && !keys.has_next());
+        let secret = Secret::new("AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
+        keys.store_next("ek_new", &secret).await.unwrap();
+        assert_eq!(id(&Keys::load(&current).unwrap(), KeySlot::Next), "ek_new");
+        let signing: Vec<_> = other
+            .signing()
+            .iter()
+            .map(|k| k.key_id().to_owned())
+            .collect();
+        assert_eq!(signing, ["ek_old", "ek_new"]);
+        keys.promote().await;
+        assert_eq!(other.of(KeySlot::Current).key.key_id(), "ek_new");
+        assert!(!next.exists() && !other.has_next());
+        assert_eq!(
+            id(&Keys::load(&current).unwrap(), KeySlot::Current),
+            "ek_new"
+        );
     }
 
     #[test]

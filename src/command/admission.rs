@@ -33,7 +33,7 @@ pub enum Decision {
     Duplicate,
     /// Nothing happens, and nobody is told: the cloud knows by itself.
     Refuse { code: &'static str },
-    /// Not now: nothing happens; it stays at the cloud, and the poll brings it again.
+    /// Not now: nothing happens; it stays unacknowledged, and comes again.
     Later { code: &'static str },
 }
 

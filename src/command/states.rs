@@ -83,6 +83,8 @@ pub struct Evidence {
     pub rebooted: bool,
     /// What it was to make has a row.
     pub made: bool,
+    /// Its time is over.
+    pub expired: bool,
 }
 
 /// What to do with a command that was running when the process died.
@@ -101,7 +103,7 @@ pub fn after_crash(kind: Kind, evidence: Evidence) -> AfterCrash {
     match kind {
         Kind::Reboot if evidence.rebooted => AfterCrash::Succeeded,
         Kind::RecordingStart | Kind::Snapshot if evidence.made => AfterCrash::Succeeded,
-        kind if kind.idempotent() => AfterCrash::RunAgain,
+        kind if kind.idempotent() && !evidence.expired => AfterCrash::RunAgain,
         _ => AfterCrash::Interrupted,
     }
 }
@@ -141,6 +143,10 @@ mod tests {
             ..none
         };
         let made = Evidence { made: true, ..none };
+        let late = Evidence {
+            expired: true,
+            ..none
+        };
         for (kind, evidence, then) in [
             (Kind::Reboot, none, AfterCrash::Interrupted),
             (Kind::Reboot, rebooted, AfterCrash::Succeeded),
@@ -150,6 +156,7 @@ mod tests {
             (Kind::Snapshot, made, AfterCrash::Succeeded),
             (Kind::RecordingStop, rebooted, AfterCrash::RunAgain),
             (Kind::SyncNow, none, AfterCrash::RunAgain),
+            (Kind::SyncNow, late, AfterCrash::Interrupted),
             (Kind::DiagCollect, none, AfterCrash::RunAgain),
             (Kind::KeyRotate, none, AfterCrash::RunAgain),
             (Kind::Unclaim, none, AfterCrash::RunAgain),

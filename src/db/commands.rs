@@ -17,7 +17,7 @@ const INSERT: &str = "insert into commands (id, n, type, args, once_key, way, is
     values (:id, :n, :type, :args, :key, :way, :iat, :exp, :state, 1, :code, :detail, :boot, :ns, :s,
         case when :state = 'rejected' then :boot end, case when :state = 'rejected' then :ns end)";
 const OPEN: &str = "select id, n, type, args, expires_s, state, rev, started_boot from commands
-    where state in ('acknowledged', 'in_progress') order by n, received_ns limit 64";
+    where state in ('acknowledged', 'in_progress') order by state desc, n, received_ns limit 64";
 const MOVE: &str = "update commands set state = :state, rev = rev + 1, code = :code, detail = :detail, result = :result,
         started_boot = case when :state = 'in_progress' then :boot else started_boot end,
         started_ns = case when :state = 'in_progress' then :ns else started_ns end,
@@ -134,7 +134,7 @@ pub struct OpenRow {
     pub started_boot: Option<i64>,
 }
 
-/// Commands that wait or run, in the cloud's order; as many as may be open.
+/// Commands that run, then those that wait, in the cloud's order; as many as may be open.
 pub fn open_rows(conn: &Connection) -> Result<Vec<OpenRow>, DbError> {
     let mut stmt = conn.prepare_cached(OPEN)?;
     let rows = stmt.query_map([], |r| {

@@ -1,18 +1,16 @@
-//! Places at which a test lets the process die, to prove what is found afterwards. Nothing of it is in a release.
+//! Cuts the process at a named step, as a power cut would: for tests of what is found at the next start. Without
+//! `SENTRYCAM_FAIL_AT` in the environment, which nothing but a test sets, a step costs one look at the environment,
+//! and there are steps only where something happens once in a device's life.
 
-/// The variable that names the place.
-pub const VARIABLE: &str = "SENTRYCAM_DIE_AT";
+use rustix::process::{Signal, getpid, kill_process};
 
-/// Kills the process where `SENTRYCAM_DIE_AT` names this place: no destructor runs, nothing is flushed.
-pub fn passing(place: &str) {
-    #[cfg(debug_assertions)]
-    if std::env::var_os(VARIABLE).is_some_and(|named| named == place) {
-        let _ =
-            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        loop {
-            std::thread::park();
-        }
+/// The variable that names the step.
+pub const VARIABLE: &str = "SENTRYCAM_FAIL_AT";
+
+/// The process is at this step.
+pub fn hit(step: &'static str) {
+    if std::env::var_os(VARIABLE).is_some_and(|wanted| wanted == step) {
+        tracing::warn!(step, "cut by a test");
+        let _ = kill_process(getpid(), Signal::KILL);
     }
-    #[cfg(not(debug_assertions))]
-    let _ = place;
 }

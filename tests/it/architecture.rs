@@ -32,7 +32,7 @@ const FLOORS: [(&str, u8); 21] = [
 ];
 
 /// Crates that one folder alone may name.
-const ADAPTERS: [(&str, &str); 9] = [
+const ADAPTERS: [(&str, &str); 10] = [
     ("gstreamer", "media"),
     ("gstreamer_app", "media"),
     ("gstreamer_video", "media"),

@@ -154,6 +154,10 @@ impl<T: Transport + Clone> Device<T> {
         &self.running().time
     }
 
+    pub fn transport(&self) -> &T {
+        &self.transport
+    }
+
     pub fn edge_id(&self) -> &str {
         self.transport.edge_id()
     }

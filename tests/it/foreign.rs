@@ -99,7 +99,9 @@ fn read(stream: &mut impl std::io::Read) -> Option<Recorded> {
 }
 
 /// A Python with the pinned library, made once beside the build.
-fn python() -> PathBuf {
+pub fn python() -> PathBuf {
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _made = ONE_AT_A_TIME.lock().unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let wanted = root.join("tests/foreign/requirements.txt");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();

@@ -73,7 +73,8 @@ impl Agent {
         Self::start_with(home, "info", &[(failpoint::VARIABLE, place)])
     }
 
-    fn start_with(home: &Home, log: &str, variables: &[(&str, &str)]) -> Agent {
+    /// The same, with more in its environment.
+    pub fn start_with(home: &Home, log: &str, environment: &[(&str, &str)]) -> Agent {
         let append = |name| {
             File::options()
                 .create(true)
@@ -85,7 +86,7 @@ impl Agent {
             .arg(home.path("sentrycam.toml"))
             .arg("run")
             .env("SENTRYCAM_LOG", log)
-            .envs(variables.iter().copied())
+            .envs(environment.iter().copied())
             .stdout(append("out").unwrap())
             .stderr(append("err").unwrap())
             .process_group(0)

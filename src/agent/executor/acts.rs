@@ -16,6 +16,12 @@ use crate::wire::keys::KeySlot;
 
 /// Between two looks at a row that another task writes.
 const LOOK: Duration = Duration::from_millis(20);
+/// Between two questions to a camera that is not there yet.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// How long a camera may take to be found after the start.
+const REGISTERS: Duration = Duration::from_secs(1);
+/// How long it may take to deliver.
+const COMES_UP: Duration = Duration::from_secs(7);
 /// How long the end of a recording is waited for; its own record tells the rest.
 const CLOSING: Duration = Duration::from_secs(5);
 /// How long the cloud has to hear of an unclaim before the keys go.
@@ -35,7 +41,7 @@ impl Hands {
             Command::Snapshot(args) => snapshot::take(self, args).await,
             Command::TwinRefresh => match &self.twin {
                 Some(twin) => {
-                    twin.notify_one();
+                    twin();
                     Ok(Done::default())
                 }
                 None => fault("unsupported", "there is no twin"),
@@ -76,7 +82,25 @@ impl Hands {
     async fn ask<R>(
         &self,
         camera: &CameraId,
-        ask: impl FnOnce(oneshot::Sender<Result<R, No>>) -> Ask,
+        ask: impl Fn(oneshot::Sender<Result<R, No>>) -> Ask,
+    ) -> Result<R, Fault> {
+        // An agent that has just started, or a camera that comes back, gets a little time.
+        let mut answer = self.ask_once(camera, &ask).await;
+        for (code, patience) in [("no-camera", REGISTERS), ("camera-down", COMES_UP)] {
+            let mut waited = Duration::ZERO;
+            while answer.as_ref().is_err_and(|e| e.code == code) && waited < patience {
+                tokio::time::sleep(ASK_AGAIN).await;
+                waited += ASK_AGAIN;
+                answer = self.ask_once(camera, &ask).await;
+            }
+        }
+        answer
+    }
+
+    async fn ask_once<R>(
+        &self,
+        camera: &CameraId,
+        ask: &impl Fn(oneshot::Sender<Result<R, No>>) -> Ask,
     ) -> Result<R, Fault> {
         let Some(desk) = self.desk.camera(camera) else {
             return fault("no-camera", format!("there is no camera {camera}"));
@@ -109,7 +133,7 @@ impl Hands {
 impl Executor {
     async fn start_recording(&self, args: &RecordingStart) -> Result<Done, Fault> {
         let (id, event) = (args.recording_id, args.event_id);
-        let known = self.db.call(Urgency::Soon, move |c, _| {
+        let known = self.db.call(Urgency::Now, move |c, _| {
             let event = event.map_or(Ok(true), |event| events::exists(c, event))?;
             Ok((recordings::state(c, id)?.is_some(), event))
         });
@@ -189,7 +213,7 @@ impl Executor {
             loop {
                 let waits = self
                     .db
-                    .call(Urgency::Soon, |c, _| Ok(outbox::usage(c)?[0].rows));
+                    .call(Urgency::Now, |c, _| Ok(outbox::usage(c)?[0].rows));
                 if waits.await.is_ok_and(|rows| rows == 0) {
                     return;
                 }
@@ -210,7 +234,7 @@ impl Executor {
         let key = key.key.key_id().to_owned();
         let found = self
             .db
-            .call(Urgency::Soon, move |c, _| commands::left_with(c, &key));
+            .call(Urgency::Now, move |c, _| commands::left_with(c, &key));
         match found.await.ok().flatten()?.as_str() {
             "all" => Some(Wipe::All),
             _ => Some(Wipe::Credentials),

@@ -4,8 +4,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::sync::Notify;
-
 use super::rotate::Rotation;
 use crate::agent::camera::Desk;
 use crate::agent::status::StatusHub;
@@ -19,6 +17,9 @@ use crate::units::ByteSize;
 /// Removes what `unclaim` says; called once the cloud knows, or had time enough to.
 pub type Unclaim = Arc<dyn Fn(Wipe) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
+/// Wakes somebody.
+pub type Ring = Arc<dyn Fn() + Send + Sync>;
+
 /// What commands act with.
 #[derive(Clone)]
 pub struct Hands {
@@ -29,7 +30,7 @@ pub struct Hands {
     /// Nothing is written to the spool with less than this free.
     pub min_free: ByteSize,
     /// Whoever fetches the twin, where there is one.
-    pub twin: Option<Arc<Notify>>,
+    pub twin: Option<Ring>,
     /// Restarts the machine.
     pub machine: Logind,
     /// Whose commands these are.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! acknowledged ──commit──▶ in_progress ──act, within its time──▶ end ──commit──▶ told
-//!      └─ expired meanwhile: canceled            └─ the process dies: see `recover`
+//!      └─ expired meanwhile: canceled            └─ the process dies: see `settle`
 //! ```
 //!
 //! A state is on disk, with the record that tells it, before anything follows from it. So a command that acts twice would
@@ -11,8 +11,8 @@
 mod acts;
 mod diag;
 mod hands;
-mod recover;
 mod rotate;
+mod settle;
 mod snapshot;
 
 use std::sync::Arc;
@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-pub use self::hands::{Hands, Unclaim};
+pub use self::hands::{Hands, Ring, Unclaim};
+pub use self::rotate::{Envelope, MakeEnvelope, Rotation};
 use super::inbox::{Bells, Inbox, moment};
 use super::records;
 use super::time::TimeKeeper;
@@ -34,7 +35,7 @@ use crate::model::{CommandId, RecordId, Retry};
 use crate::supervise::failpoint;
 
 /// Looks at the table at least this often: for one that waits until the time is known.
-const PERIOD: Duration = Duration::from_secs(5);
+const PERIOD: Duration = Duration::from_secs(10);
 /// What a running command may still take once the agent ends.
 const GRACE: Duration = Duration::from_secs(4);
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
@@ -94,18 +95,13 @@ impl Executor {
         }
     }
 
-    /// Runs until `stop`. First puts in order what the last process left.
+    /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut recovered = false;
+        if let Some(wipe) = self.unfinished_leave().await {
+            self.leave(wipe).await;
+        }
         loop {
-            let step = async {
-                if !recovered {
-                    self.recover().await?;
-                    recovered = true;
-                }
-                self.pass(&stop).await
-            };
-            match step.await {
+            match self.pass(&stop).await {
                 Ok(true) if !stop.is_cancelled() => continue,
                 Ok(true) => break,
                 Ok(false) => self.inbox.drained(),
@@ -127,18 +123,17 @@ impl Executor {
     pub async fn pass(&self, stop: &CancellationToken) -> Result<bool, DbError> {
         let rows = self
             .db
-            .call(Urgency::Soon, |c, _| commands::open_rows(c))
+            .call(Urgency::Now, |c, _| commands::open_rows(c))
             .await?;
         let now = moment(&self.time);
         for row in rows {
-            let kind = Kind::from_word(&row.word);
-            if row.state == State::InProgress {
-                // Only one that was found so at the start, to be run again.
-                self.act(row, stop).await?;
+            let life = life(row.exp, now);
+            let begun_before = row.state == State::InProgress;
+            if begun_before && self.settle(&row, life).await? {
                 return Ok(true);
             }
-            let safe = kind.is_some_and(Kind::safe_without_time);
-            match life(row.exp, now) {
+            let safe = Kind::from_word(&row.word).is_some_and(Kind::safe_without_time);
+            match life {
                 Life::Over => {
                     let said = said("expired", "its time was over before it could begin");
                     self.advance(row.id, (State::Acknowledged, State::Canceled), said, None)
@@ -150,6 +145,10 @@ impl Executor {
                 // It waits until the time is known; others need not.
                 Life::Perhaps | Life::Unknown => continue,
             }
+            if begun_before {
+                self.act(row, stop).await?;
+                return Ok(true);
+            }
             let begun = self
                 .advance(
                     row.id,
@@ -159,7 +158,7 @@ impl Executor {
                 )
                 .await?;
             if begun {
-                failpoint::passing("command.begun");
+                failpoint::hit("command.begun");
                 self.act(row, stop).await?;
             }
             return Ok(true);
@@ -188,7 +187,7 @@ impl Executor {
                 return Ok(());
             }
         };
-        failpoint::passing("command.acted");
+        failpoint::hit("command.acted");
         let (state, said, done) = match outcome {
             Ok(Ok(done)) => {
                 let result = done.result.clone();
@@ -224,7 +223,7 @@ impl Executor {
     ) -> Result<(), DbError> {
         self.advance(id, (State::InProgress, state), said, done.picture)
             .await?;
-        failpoint::passing("command.ended");
+        failpoint::hit("command.ended");
         if let Some(wipe) = done.unclaim {
             self.leave(wipe).await;
         }

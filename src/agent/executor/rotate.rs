@@ -1,15 +1,149 @@
-//! `key.rotate`: another key, without a moment without one.
+//! `key.rotate`: another key, without a moment in which the device has none that works.
+//!
+//! ```text
+//! ask, signed with the current key ─▶ open ─▶ next.json on disk ─▶ confirm, signed with the next ─▶ rename over current
+//! ```
+//!
+//! Cut short anywhere, both keys are tried at the next start; run again, it goes on from the key that is on disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::{Done, Fault, fault};
-use crate::cloud::SharedKeys;
+use crate::agent::time::TimeKeeper;
+use crate::board::entropy::Entropy;
+use crate::cloud::client::{Call, Reply, Transport};
+use crate::cloud::{Client, SharedKeys};
+use crate::model::Secret;
+use crate::time::Wall;
+use crate::wire::keys::KeySlot;
+
+const ROTATE_PATH: &str = "/edge/v1/credentials/rotate";
+const CONFIRM_PATH: &str = "/edge/v1/credentials/confirm";
+const INFO: &[u8] = b"sentrycam/rotate/v1\0";
+/// A sealed key is far smaller.
+const MAX_SEALED: usize = 16 << 10;
+/// A key that counts only later than this is not waited for.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// What the cloud seals to, and what opens it, once.
+pub trait Envelope: Send {
+    /// The public half.
+    fn public(&self) -> [u8; 32];
+    /// Opens what was sealed to it with `info`.
+    fn open(self: Box<Self>, info: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>>;
+}
+
+/// Makes a fresh one.
+pub type MakeEnvelope = Arc<dyn Fn() -> Option<Box<dyn Envelope>> + Send + Sync>;
 
 /// Asks the cloud for another key.
 #[derive(Clone)]
-pub struct Rotation;
+pub struct Rotation {
+    /// Signs with either key.
+    pub client: Client,
+    /// Trusted time.
+    pub time: TimeKeeper,
+    /// Nonces.
+    pub entropy: Entropy,
+    /// Key pairs.
+    pub envelope: MakeEnvelope,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    sealed: String,
+}
+
+#[derive(Deserialize)]
+struct NewKey {
+    edge_key: String,
+    edge_secret: Secret,
+    #[serde(default)]
+    not_before: Option<String>,
+}
 
 impl Rotation {
     /// Changes the key of `keys`.
-    pub(super) async fn run(&self, _keys: &SharedKeys) -> Result<Done, Fault> {
-        fault("unsupported", "keys cannot be changed")
+    pub(super) async fn run(&self, keys: &SharedKeys) -> Result<Done, Fault> {
+        if keys.has_next() {
+            match self.confirm(keys).await {
+                Ok(done) => return Ok(done),
+                // The cloud does not know that one any more: another takes its place.
+                Err(e) if e.code == "unknown-key" => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let Some(envelope) = (self.envelope)() else {
+            return fault("no-random", "no key pair can be made");
+        };
+        let public = envelope.public();
+        let body = json!({ "kem_pk": URL_SAFE_NO_PAD.encode(public) }).to_string();
+        let reply = self.post(ROTATE_PATH, &body, KeySlot::Current).await?;
+        let answer: Option<Answer> = serde_json::from_slice(&reply.body).ok();
+        let sealed = answer
+            .filter(|a| a.sealed.len() <= MAX_SEALED)
+            .and_then(|a| URL_SAFE_NO_PAD.decode(a.sealed).ok());
+        let digest = ring::digest::digest(&ring::digest::SHA256, &public);
+        let info = [INFO, digest.as_ref()].concat();
+        let opened = sealed.and_then(|sealed| envelope.open(&info, &sealed));
+        let key: Option<NewKey> = opened.and_then(|text| serde_json::from_slice(&text).ok());
+        let Some(key) = key else {
+            return fault("sealed", "the cloud's answer does not open");
+        };
+        if let Err(e) = keys.store_next(&key.edge_key, &key.edge_secret).await {
+            return fault("storage", e);
+        }
+        let begins = key.not_before.as_deref().and_then(Wall::parse_rfc3339);
+        if let Some(begins) = begins {
+            let wait = begins.since_us(self.time.wall());
+            let wait = Duration::from_micros(u64::try_from(wait).unwrap_or(0));
+            if wait > LONGEST_WAIT {
+                return fault("not-before", "the new key counts only later");
+            }
+            tokio::time::sleep(wait).await;
+        }
+        self.confirm(keys).await
+    }
+
+    async fn confirm(&self, keys: &SharedKeys) -> Result<Done, Fault> {
+        self.post(CONFIRM_PATH, "{}", KeySlot::Next).await?;
+        keys.promote().await;
+        let key = keys.of(KeySlot::Current);
+        Ok(Done {
+            result: Some(json!({ "edge_key": key.key.key_id() })),
+            ..Done::default()
+        })
+    }
+
+    /// A signed 2xx, or why there is none.
+    async fn post(&self, path: &str, body: &str, key: KeySlot) -> Result<Reply, Fault> {
+        let call = Call {
+            path,
+            body: Some(body.as_bytes()),
+            content_type: "application/json",
+            idempotency_key: None,
+            gzip: false,
+            key,
+            any_date: false,
+            if_none_match: None,
+        };
+        let (created, nonce) = (self.time.wall(), self.entropy.bytes());
+        let reply = match self.client.send(&call, created, nonce).await {
+            Ok(reply) => reply,
+            Err(e) => return fault("no-answer", e),
+        };
+        match reply.status {
+            200..=299 if reply.authentic => Ok(reply),
+            200..=299 => fault("unsigned", "the cloud's answer is not signed"),
+            401 | 404 | 410 if key == KeySlot::Next => fault("unknown-key", &reply.code),
+            status => fault("refused", format!("{status} {}", reply.code)),
+        }
     }
 }

@@ -323,9 +323,9 @@ impl Twin {
                 return Ok((Verdict::Rejected(reasons), false));
             }
         };
-        failpoint::passing("twin.judged");
+        failpoint::hit("twin.judged");
         self.store.keep_secrets(version, secrets).await?;
-        failpoint::passing("twin.secrets");
+        failpoint::hit("twin.secrets");
         let mono = self.time.mono();
         let deadline = effective.may_cut_off(&self.confirmed).then(|| Deadline {
             boot: self.boot,
@@ -339,7 +339,7 @@ impl Twin {
         };
         let state = self.state.clone().accepted(document, deadline, PROGRAM);
         self.commit(state).await?;
-        failpoint::passing("twin.committed");
+        failpoint::hit("twin.committed");
         tracing::info!(
             version,
             provisional = deadline.is_some(),
@@ -409,7 +409,7 @@ impl Twin {
             .cameras
             .apply(self.effective.cameras.clone())
             .await;
-        failpoint::passing("twin.applied");
+        failpoint::hit("twin.applied");
         self.store.thin_out(self.state.versions()).await;
     }
 }

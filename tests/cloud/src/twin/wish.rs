@@ -129,7 +129,7 @@ pub async fn set_camera(
         &[&target.device_id],
     )
     .await?;
-    within_licence(tx, target.organization_id).await?;
+    within_licence(tx, target.organization_id, now).await?;
     let changes = json!({ "before": before, "after": shown(Some(desired), row.get(0)) });
     let entity = store::secret_name(edge_id, camera_id);
     changed(tx, &target, "camera", &entity, "UPDATE", changes, now).await?;
@@ -172,7 +172,12 @@ fn shown(desired: Option<Value>, has_password: bool) -> Value {
 }
 
 /// `max_cameras` counts the cameras that twins switch on.
-async fn within_licence(tx: &Transaction<'_>, organization: Uuid) -> Result<(), AdminError> {
+async fn within_licence(
+    tx: &Transaction<'_>,
+    organization: Uuid,
+    now: Timestamp,
+) -> Result<(), AdminError> {
+    let licensed = store::licensed(tx, organization, now).await?;
     let row = tx
         .query_one(
             "select (select count(*) from cameras where organization_id = $1 and desired is not null
@@ -181,7 +186,8 @@ async fn within_licence(tx: &Transaction<'_>, organization: Uuid) -> Result<(), 
             &[&organization],
         )
         .await?;
-    let (cameras, most): (i64, i64) = (row.get(0), row.get(1));
+    let (cameras, own): (i64, i64) = (row.get(0), row.get(1));
+    let most = licensed.max_cameras.map_or(own, i64::from);
     if cameras > most {
         return Err(AdminError::Conflict(format!(
             "the licence allows {most} cameras, this would be number {cameras}"

@@ -37,6 +37,10 @@ const MIGRATIONS: &[Migration] = &[
     migration!(3, "records", "0003_records"),
     migration!(4, "projections", "0004_projections"),
     migration!(5, "audit", "0005_audit"),
+    migration!(6, "claiming", "0006_claiming"),
+    migration!(7, "rotation", "0007_rotation"),
+    migration!(8, "licenses", "0008_licenses"),
+    migration!(9, "mqtt_clients", "0009_mqtt_clients"),
     migration!(10, "commands", "0010_commands"),
 ];
 

@@ -13,6 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::task::JoinHandle;
 
+use crate::claiming;
 use crate::clock::Clock;
 use crate::command::deliver;
 use crate::db::{Db, DbError};
@@ -26,6 +27,8 @@ use crate::secret::WrappingKey;
 const SWEEP: Duration = Duration::from_secs(60);
 /// How often commands are looked at that nobody acknowledged.
 const EXPIRE: Duration = Duration::from_secs(1);
+/// How often claims are swept and the broker is told what it does not know.
+const CLAIMS: Duration = Duration::from_secs(1);
 /// How long requests may take to finish at the end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -75,6 +78,10 @@ pub struct Options {
     pub faults: Option<Faults>,
     /// The clock.
     pub clock: Clock,
+    /// Times and limits of claiming.
+    pub claiming: claiming::Settings,
+    /// The broker that devices are sent to.
+    pub mqtt: Option<claiming::Mqtt>,
 }
 
 /// A server that runs until it is stopped or dropped.
@@ -89,6 +96,7 @@ pub struct Server {
     serving: JoinHandle<std::io::Result<()>>,
     sweeping: JoinHandle<()>,
     expiring: JoinHandle<()>,
+    claiming: JoinHandle<()>,
 }
 
 impl Server {
@@ -111,8 +119,10 @@ impl Server {
             wrapping_key: options.wrapping_key,
             authority: normal_authority(&authority),
             faults: options.faults,
+            claiming: options.claiming,
+            mqtt: options.mqtt,
         });
-        let service = router(app.clone()).into_make_service();
+        let service = router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
         let handle = Handle::new();
         let server = axum_server::from_tcp(listener)
             .map_err(listen)?
@@ -128,6 +138,7 @@ impl Server {
         };
         let sweeping = tokio::spawn(sweep(db.clone()));
         let expiring = tokio::spawn(expire(db, options.clock));
+        let claiming = tokio::spawn(tend_claims(app.clone()));
         Ok(Self {
             address,
             app,
@@ -136,6 +147,7 @@ impl Server {
             serving,
             sweeping,
             expiring,
+            claiming,
         })
     }
 
@@ -169,6 +181,7 @@ impl Drop for Server {
         self.serving.abort();
         self.sweeping.abort();
         self.expiring.abort();
+        self.claiming.abort();
     }
 }
 
@@ -181,6 +194,26 @@ async fn sweep(db: Db) {
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "nonces not swept");
             }
+        }
+    }
+}
+
+/// Sweeps claims that are over, and tells the broker what it does not know yet.
+async fn tend_claims(app: Arc<App>) {
+    let mut every = tokio::time::interval(CLAIMS);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        if let Err(error) = claiming::queue::sweep(&app.db, app.clock.now(0)).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "claims not swept");
+        }
+        if let Some(mqtt) = &app.mqtt
+            && let Err(error) = claiming::mqtt::sync(&app.db, &app.wrapping_key, mqtt).await
+        {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the broker was not told"
+            );
         }
     }
 }

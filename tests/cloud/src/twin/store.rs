@@ -12,6 +12,7 @@ use super::document::{self, Camera, Policy};
 use crate::admin::AdminError;
 use crate::db::DbError;
 use crate::jws;
+use crate::license;
 use crate::secret::{WrappingKey, sha256_hex};
 
 /// A device as far as its twin is concerned.
@@ -96,7 +97,11 @@ pub async fn compile(
         .collect();
     let digest = sha256_hex(&wrapped);
     let policies = policies(tx, target).await?;
-    let licensed = licensed(tx, target.organization_id, now).await?.modules;
+    let limits = license::limits(tx, target.organization_id, now).await?;
+    let licensed = match limits.status.as_str() {
+        "active" => limits.modules,
+        _ => Vec::new(),
+    };
     let cameras = manages.then_some(cameras.as_slice());
     let doc = document::compile(&settings, cameras, &policies, &licensed);
     let (before, before_digest): (Value, &str) = (twin.get(2), twin.get(3));
@@ -146,42 +151,6 @@ async fn policies(tx: &Transaction<'_>, target: &Target) -> Result<Vec<Policy>, 
             feature_flags: row.get(6),
         })
         .collect())
-}
-
-/// What the organization's licence has now.
-#[derive(Debug, Default)]
-pub(super) struct Licensed {
-    /// Modules beyond the free ones.
-    pub(super) modules: Vec<String>,
-    /// Cameras in all twins; none: what the organization's row says.
-    pub(super) max_cameras: Option<i32>,
-}
-
-/// Reads the licence that is active and has not run out; a schema without licences has none.
-pub(super) async fn licensed(
-    tx: &Transaction<'_>,
-    organization: Uuid,
-    now: Timestamp,
-) -> Result<Licensed, DbError> {
-    let exists = tx
-        .prepare_cached("select to_regclass('licenses') is not null")
-        .await?;
-    if !tx.query_one(&exists, &[]).await?.get::<_, bool>(0) {
-        return Ok(Licensed::default());
-    }
-    let statement = tx
-        .prepare_cached(
-            "select l.modules, coalesce(l.max_cameras, p.max_cameras)
-             from licenses l join subscription_plans p on p.id = l.plan_id
-             where l.organization_id = $1 and l.status = 'active' and l.deleted_at is null
-               and (l.expires_at is null or l.expires_at > $2)",
-        )
-        .await?;
-    let row = tx.query_opt(&statement, &[&organization, &now]).await?;
-    Ok(row.map_or_else(Licensed::default, |row| Licensed {
-        modules: row.get(0),
-        max_cameras: row.get(1),
-    }))
 }
 
 /// A twin ready to be signed. It holds secrets.

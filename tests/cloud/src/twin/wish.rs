@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::document::{self, HIDDEN, Password};
 use super::store::{self, Target};
 use crate::admin::AdminError;
+use crate::license;
 use crate::project::audit::{self, Entry};
 use crate::secret::WrappingKey;
 
@@ -177,23 +178,15 @@ async fn within_licence(
     organization: Uuid,
     now: Timestamp,
 ) -> Result<(), AdminError> {
-    let licensed = store::licensed(tx, organization, now).await?;
     let row = tx
         .query_one(
-            "select (select count(*) from cameras where organization_id = $1 and desired is not null
-                     and is_active and deleted_at is null),
-                    (select max_cameras from organizations where id = $1)::bigint",
+            "select count(*) from cameras where organization_id = $1 and desired is not null
+             and is_active and deleted_at is null",
             &[&organization],
         )
         .await?;
-    let (cameras, own): (i64, i64) = (row.get(0), row.get(1));
-    let most = licensed.max_cameras.map_or(own, i64::from);
-    if cameras > most {
-        return Err(AdminError::Conflict(format!(
-            "the licence allows {most} cameras, this would be number {cameras}"
-        )));
-    }
-    Ok(())
+    let limits = license::limits(tx, organization, now).await?;
+    limits.cameras(row.get(0)).map_err(AdminError::Conflict)
 }
 
 /// A policy that is wanted.

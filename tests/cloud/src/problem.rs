@@ -19,7 +19,7 @@ pub struct Problem {
     /// One extra header, such as `Retry-After`.
     pub header: Option<(HeaderName, String)>,
     /// Extension members (RFC 9457 section 3.2).
-    pub members: Vec<(&'static str, serde_json::Value)>,
+    pub members: Box<[(&'static str, serde_json::Value)]>,
 }
 
 impl Problem {
@@ -30,13 +30,15 @@ impl Problem {
             code,
             detail: detail.into(),
             header: None,
-            members: Vec::new(),
+            members: Box::default(),
         }
     }
 
     /// The same with an extension member.
     pub fn with(mut self, name: &'static str, value: impl Into<serde_json::Value>) -> Self {
-        self.members.push((name, value.into()));
+        let mut members = std::mem::take(&mut self.members).into_vec();
+        members.push((name, value.into()));
+        self.members = members.into();
         self
     }
 

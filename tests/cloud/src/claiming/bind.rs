@@ -157,11 +157,13 @@ async fn bind(
     }
     match claim.organization {
         // Asking again changes nothing, unless the person now has the user code.
-        Some(organization) if organization == binder.organization => {
-            if !(method == "U" && claim.standing(now) == Standing::Challenge) {
-                return Ok(claim.shown(now));
-            }
+        Some(organization)
+            if organization == binder.organization
+                && !(method == "U" && claim.standing(now) == Standing::Challenge) =>
+        {
+            return Ok(claim.shown(now));
         }
+        Some(organization) if organization == binder.organization => {}
         Some(_) => {
             claim.end(tx, "conflict").await?;
             tracing::warn!(claim = %claim.id, "two organizations want the same box");

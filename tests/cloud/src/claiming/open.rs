@@ -126,27 +126,26 @@ pub async fn open(
     let token = random_base64url::<32>().map_err(|_| Problem::unavailable())?;
     let mut client = app.db.client().await?;
     let tx = client.transaction().await.map_err(DbError::from)?;
-    end_earlier(&tx, &checked.kem_pk).await?;
-    insert(app, &tx, &checked, id, &token, &user_code, ip, &place, now).await?;
+    let mut found = None;
     if let Some(code) = &wanted.claim_code {
-        let name = checked
-            .serial
-            .or(checked.mac)
-            .unwrap_or_else(|| place.clone());
+        let name = checked.serial.clone().or(checked.mac.clone());
         let guesser = Guesser {
-            network: place,
-            name,
+            name: name.unwrap_or_else(|| place.clone()),
+            network: place.clone(),
         };
+        // The guess and its count are one transaction: the lock lets no parallel guess in between.
         limits::may_guess(&tx, limits, &guesser, now).await?;
-        let Some(found) = codes::find(app, &tx, code, now).await? else {
-            // The window is not opened, but the attempt counts.
-            tx.rollback().await.map_err(DbError::from)?;
-            let tx = client.transaction().await.map_err(DbError::from)?;
+        found = codes::find(app, &tx, code, now).await?;
+        if found.is_none() {
             limits::count_wrong(&tx, limits, &guesser, now).await?;
             tx.commit().await.map_err(DbError::from)?;
             return Err(wrong_code());
-        };
-        approve::bind_by_code(&tx, id, &found, now).await?;
+        }
+    }
+    end_earlier(&tx, &checked.kem_pk).await?;
+    insert(app, &tx, &checked, id, &token, &user_code, ip, &place, now).await?;
+    if let Some(found) = &found {
+        approve::bind_by_code(&tx, id, found, now).await?;
     }
     tx.commit().await.map_err(DbError::from)?;
     tracing::info!(claim = %id, "claim window opened");

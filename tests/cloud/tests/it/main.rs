@@ -4,6 +4,7 @@
 mod admin;
 mod blank;
 mod broker;
+mod claim_attacks;
 mod claim_limits;
 mod claims;
 mod cli;

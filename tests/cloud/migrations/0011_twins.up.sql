@@ -55,6 +55,8 @@ begin
 end $$;
 create trigger twins_sign_again after update of state on edge_credentials
   for each row when (new.state = 'current' and old.state <> 'current') execute function twins_sign_again();
+create trigger twins_sign_for_new_key after insert on edge_credentials
+  for each row when (new.state = 'current') execute function twins_sign_again();
 
 alter table ai_policies enable row level security;
 alter table ai_policies force row level security;

@@ -14,6 +14,7 @@
 pub mod admin;
 pub mod broker;
 pub mod cert;
+pub mod claiming;
 pub mod cli;
 pub mod clock;
 pub mod command;
@@ -25,6 +26,7 @@ pub mod hostile;
 pub mod http;
 pub mod ingest;
 pub mod jws;
+pub mod license;
 pub mod migrate;
 pub mod mqtt;
 pub mod postgres;

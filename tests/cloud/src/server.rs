@@ -13,6 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::task::JoinHandle;
 
+use crate::claiming;
 use crate::clock::Clock;
 use crate::command::deliver;
 use crate::db::{Db, DbError};
@@ -27,6 +28,8 @@ use crate::secret::WrappingKey;
 const SWEEP: Duration = Duration::from_secs(60);
 /// How often commands are looked at that nobody acknowledged.
 const EXPIRE: Duration = Duration::from_secs(1);
+/// How often claims are swept and the broker is told what it does not know.
+const CLAIMS: Duration = Duration::from_secs(1);
 /// How long requests may take to finish at the end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -78,6 +81,10 @@ pub struct Options {
     pub clock: Clock,
     /// The way into the broker for commands, twins and hints, if there is one.
     pub link: Option<Access>,
+    /// Times and limits of claiming.
+    pub claiming: claiming::Settings,
+    /// The broker that devices are sent to.
+    pub mqtt: Option<claiming::Mqtt>,
 }
 
 /// A server that runs until it is stopped or dropped.
@@ -94,6 +101,7 @@ pub struct Server {
     serving: JoinHandle<std::io::Result<()>>,
     sweeping: JoinHandle<()>,
     expiring: JoinHandle<()>,
+    claiming: JoinHandle<()>,
 }
 
 impl Server {
@@ -116,11 +124,13 @@ impl Server {
             wrapping_key: options.wrapping_key,
             authority: normal_authority(&authority),
             faults: options.faults,
+            claiming: options.claiming,
+            mqtt: options.mqtt,
         });
         let link = options
             .link
             .map(|access| Mqtt::start(app.clone(), options.database, access));
-        let service = router(app.clone()).into_make_service();
+        let service = router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
         let handle = Handle::new();
         let server = axum_server::from_tcp(listener)
             .map_err(listen)?
@@ -136,6 +146,7 @@ impl Server {
         };
         let sweeping = tokio::spawn(sweep(db.clone()));
         let expiring = tokio::spawn(expire(db, options.clock));
+        let claiming = tokio::spawn(tend_claims(app.clone()));
         Ok(Self {
             address,
             app,
@@ -145,6 +156,7 @@ impl Server {
             serving,
             sweeping,
             expiring,
+            claiming,
         })
     }
 
@@ -178,6 +190,7 @@ impl Drop for Server {
         self.serving.abort();
         self.sweeping.abort();
         self.expiring.abort();
+        self.claiming.abort();
     }
 }
 
@@ -190,6 +203,26 @@ async fn sweep(db: Db) {
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "nonces not swept");
             }
+        }
+    }
+}
+
+/// Sweeps claims that are over, and tells the broker what it does not know yet.
+async fn tend_claims(app: Arc<App>) {
+    let mut every = tokio::time::interval(CLAIMS);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        if let Err(error) = claiming::queue::sweep(&app.db, app.clock.now(0)).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "claims not swept");
+        }
+        if let Some(mqtt) = &app.mqtt
+            && let Err(error) = claiming::mqtt::sync(&app.db, &app.wrapping_key, mqtt).await
+        {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the broker was not told"
+            );
         }
     }
 }

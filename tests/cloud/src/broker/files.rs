@@ -61,12 +61,12 @@ pub(super) fn prepare(directory: &Path) -> Result<Logins, BrokerError> {
         admin: login("cloud-admin")?,
         cloud: login("cloud")?,
     };
-    write_private(&clients, &first_state(&made)?)?;
-    write_private(&logins, &json!(made))?;
+    write_private(&clients, first_state(&made)?.to_string().as_bytes())?;
+    write_private(&logins, json!(made).to_string().as_bytes())?;
     Ok(made)
 }
 
-fn write_private(path: &Path, value: &Value) -> io::Result<()> {
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create(true)
@@ -74,7 +74,7 @@ fn write_private(path: &Path, value: &Value) -> io::Result<()> {
         .mode(0o600)
         .open(path)?;
     file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-    file.write_all(value.to_string().as_bytes())
+    file.write_all(bytes)
 }
 
 fn first_state(logins: &Logins) -> Result<Value, BrokerError> {

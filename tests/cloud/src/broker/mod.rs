@@ -98,10 +98,30 @@ impl Broker {
         certificate: &DevCert,
         port: u16,
     ) -> Result<Self, BrokerError> {
+        std::fs::create_dir_all(directory)?;
+        std::fs::write(directory.join("ca.pem"), &certificate.ca_pem)?;
+        let (chain, key) = (
+            certificate.cert_pem.as_bytes(),
+            certificate.key_pem.as_bytes(),
+        );
+        Self::serving(directory, chain, key, port)
+    }
+
+    /// The same with any certificate chain and its key, PEM.
+    ///
+    /// # Errors
+    /// When Mosquitto is not installed or does not start.
+    pub fn serving(
+        directory: &Path,
+        chain: &[u8],
+        key: &[u8],
+        port: u16,
+    ) -> Result<Self, BrokerError> {
         let directory = std::path::absolute(directory)?;
         std::fs::create_dir_all(&directory)?;
         std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o700))?;
-        certificate.write(&directory)?;
+        std::fs::write(directory.join("cert.pem"), chain)?;
+        files::write_private(&directory.join("key.pem"), key)?;
         let logins = files::prepare(&directory)?;
         let mut broker = Self {
             directory,
@@ -128,7 +148,7 @@ impl Broker {
         self.port
     }
 
-    /// The authority to trust.
+    /// The authority to trust, when it was started with one.
     pub fn ca_file(&self) -> PathBuf {
         self.directory.join("ca.pem")
     }

@@ -1,8 +1,9 @@
-//! The device API under `/edge/v1`: events, time, commands, twin.
+//! The device API under `/edge/v1`: events, time, commands, twin, claims, credentials.
 //!
-//! Every route is behind one gate that reads the body within its bound, verifies the request and signs
+//! Every route but the first three of claiming is behind one gate that reads the body within its bound, verifies the request and signs
 //! every 2xx answer and every 410. Handlers see a `Caller` and plain bytes.
 
+pub mod claims;
 pub mod verify;
 
 use std::sync::Arc;
@@ -44,7 +45,9 @@ pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route(TIME_PATH, get(time))
         .route("/edge/v1/commands", get(commands))
         .route("/edge/v1/twin", get(twin))
+        .merge(claims::signed())
         .route_layer(middleware::from_fn_with_state(app.clone(), gate))
+        .merge(claims::unsigned())
 }
 
 /// Verifies, hands on, signs.
@@ -84,7 +87,7 @@ async fn gate(State(app): State<Arc<App>>, request: Request, next: Next) -> Resp
 }
 
 /// An answer of JSON.
-fn json(status: StatusCode, value: &serde_json::Value) -> Response {
+pub(super) fn json(status: StatusCode, value: &serde_json::Value) -> Response {
     (
         status,
         [(header::CONTENT_TYPE, "application/json")],

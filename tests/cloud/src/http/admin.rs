@@ -80,7 +80,7 @@ pub(super) async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Key, 
 }
 
 #[derive(Debug, Deserialize)]
-struct ListQuery {
+pub(super) struct ListQuery {
     limit: Option<i64>,
 }
 
@@ -92,7 +92,7 @@ async fn list_devices(
     list(state, Path("devices".to_owned()), headers, query).await
 }
 
-async fn list(
+pub(super) async fn list(
     State(app): State<Arc<App>>,
     Path(listing): Path<String>,
     headers: HeaderMap,

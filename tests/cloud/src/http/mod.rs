@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod body;
+pub mod claims;
 pub mod command;
 pub mod twin;
 
@@ -15,6 +16,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 
+use crate::claiming;
 use crate::clock::{Clock, http_date};
 use crate::db::Db;
 use crate::faults::{self, Faults, Injected};
@@ -34,6 +36,10 @@ pub struct App {
     pub authority: String,
     /// The fault layer, when it is on.
     pub faults: Option<Faults>,
+    /// Times and limits of claiming.
+    pub claiming: claiming::Settings,
+    /// The broker that devices are sent to, when there is one.
+    pub mqtt: Option<claiming::Mqtt>,
 }
 
 /// Lower case, and without the default port of https (RFC 9421 section 2.2.3).
@@ -47,6 +53,7 @@ pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new()
         .merge(crate::edge::routes(&app))
         .merge(admin::routes())
+        .merge(claims::routes())
         .merge(command::routes())
         .merge(twin::routes());
     if app.faults.is_some() {

@@ -13,7 +13,7 @@ mod inbound;
 mod publish;
 mod wake;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rumqttc::v5::AsyncClient;
@@ -21,7 +21,7 @@ use rumqttc::v5::mqttbytes::QoS;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::broker::Login;
+use crate::broker::{Broker, Login};
 use crate::http::App;
 
 pub use inbound::{Presence, Topic};
@@ -40,21 +40,12 @@ pub struct Access {
 }
 
 impl Access {
-    /// The way into the broker of this directory (see `crate::broker`).
-    ///
-    /// # Errors
-    /// When its logins cannot be read.
-    pub fn of_directory(directory: &Path) -> std::io::Result<Self> {
-        #[derive(serde::Deserialize)]
-        struct Logins {
-            cloud: Login,
+    /// The cloud's own way into a broker.
+    pub fn of(broker: &Broker) -> Self {
+        Self {
+            socket: broker.socket(),
+            login: broker.cloud().clone(),
         }
-        let logins = std::fs::read(directory.join("logins.json"))?;
-        let logins: Logins = serde_json::from_slice(&logins).map_err(std::io::Error::other)?;
-        Ok(Self {
-            socket: directory.join("mqtt.sock"),
-            login: logins.cloud,
-        })
     }
 }
 

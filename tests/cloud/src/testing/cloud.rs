@@ -16,11 +16,12 @@ use super::Cluster;
 use crate::admin::{self, Listing};
 use crate::broker::Broker;
 use crate::cert::DevCert;
+use crate::claiming::{Limits, Mqtt, Settings};
 use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::db::{Db, DbError};
 use crate::faults::Faults;
-use crate::mqtt::{Access, Mqtt};
+use crate::mqtt::{self, Access};
 use crate::secret::{WrappingKey, random};
 use crate::server::{Options, Server, Tls};
 
@@ -31,11 +32,18 @@ pub struct CloudBuilder {
     listen: Option<SocketAddr>,
     authority: Option<String>,
     certificate: Option<DevCert>,
+    claiming: Option<Settings>,
     broker: bool,
 }
 
 impl CloudBuilder {
-    /// Starts a Mosquitto of its own, and connects to it.
+    /// Claims with these times and limits instead of the usual ones of tests: one poll a second, no limits.
+    pub fn claiming(mut self, settings: Settings) -> Self {
+        self.claiming = Some(settings);
+        self
+    }
+
+    /// Starts a real Mosquitto beside the cloud and sends claimed devices to it.
     pub fn broker(mut self) -> Self {
         self.broker = true;
         self
@@ -88,13 +96,7 @@ impl CloudBuilder {
         };
         let directory = TempDir::with_prefix("cloud-")?;
         certificate.write(directory.path())?;
-        let broker = if self.broker {
-            Some(Broker::start(&directory.path().join("mqtt"), &certificate)?)
-        } else {
-            None
-        };
         let mut cloud = Cloud {
-            broker,
             owner: Db::connect_as_owner(&cluster.owner_url(&database))?,
             runtime: Some(runtime),
             cluster,
@@ -108,7 +110,17 @@ impl CloudBuilder {
             authority: self.authority,
             organization: Uuid::nil(),
             server: None,
+            broker: None,
+            claiming: self.claiming.unwrap_or_else(|| Settings {
+                interval_s: 1,
+                limits: Limits::none(),
+                ..Settings::default()
+            }),
         };
+        if self.broker {
+            let mqtt = cloud.directory.path().join("mqtt");
+            cloud.broker = Some(Broker::start(&mqtt, &cloud.certificate)?);
+        }
         cloud.organization = cloud.create_organization("Test").await?;
         cloud.start_again().await?;
         Ok(cloud)
@@ -118,7 +130,6 @@ impl CloudBuilder {
 /// A running cloud with one organization.
 #[derive(Debug)]
 pub struct Cloud {
-    broker: Option<Broker>,
     runtime: Option<Runtime>,
     cluster: &'static Cluster,
     database: String,
@@ -132,6 +143,8 @@ pub struct Cloud {
     authority: Option<String>,
     pub(super) organization: Uuid,
     server: Option<Server>,
+    broker: Option<Broker>,
+    pub(super) claiming: Settings,
 }
 
 impl Cloud {
@@ -178,7 +191,7 @@ impl Cloud {
     }
 
     /// The server's connection to it, when there is one.
-    pub fn link(&self) -> Option<&Mqtt> {
+    pub fn link(&self) -> Option<&mqtt::Mqtt> {
         self.server.as_ref().and_then(|server| server.link.as_ref())
     }
 
@@ -224,15 +237,21 @@ impl Cloud {
         Ok(runtime.spawn(future).await?)
     }
 
-    /// Makes another organization.
+    /// Makes another organization, with room for a thousand boxes.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn create_organization(&self, name: &str) -> Result<Uuid> {
         let (db, name) = (self.owner(), name.to_owned());
-        Ok(self
+        let id = self
             .on_cloud(async move { admin::create_organization(&db, &name).await })
-            .await??)
+            .await??;
+        // Tests of licences give their own.
+        self.execute(&format!(
+            "update organizations set max_edge_servers = 1000, max_cameras = 1000 where id = '{id}'"
+        ))
+        .await?;
+        Ok(id)
     }
 
     /// Makes a device of the first organization.
@@ -406,9 +425,12 @@ impl Cloud {
             wrapping_key: WrappingKey::from_bytes(&self.wrapping_key)?,
             faults: Some(self.faults.clone()),
             clock: self.clock.clone(),
-            link: self.broker.as_ref().map(|broker| Access {
-                socket: broker.socket(),
-                login: broker.cloud().clone(),
+            link: self.broker.as_ref().map(Access::of),
+            claiming: self.claiming.clone(),
+            mqtt: self.broker.as_ref().map(|broker| Mqtt {
+                host: "localhost".to_owned(),
+                port: broker.port(),
+                control: broker.control(),
             }),
         };
         let server = self.on_cloud(Server::start(options)).await??;

@@ -14,6 +14,7 @@
 //! ```
 
 mod ask;
+mod claims;
 mod cloud;
 mod cluster;
 

@@ -12,6 +12,7 @@ use super::document::{self, Camera, Policy};
 use crate::admin::AdminError;
 use crate::db::DbError;
 use crate::jws;
+use crate::license;
 use crate::secret::{WrappingKey, sha256_hex};
 
 /// A device as far as its twin is concerned.
@@ -96,7 +97,11 @@ pub async fn compile(
         .collect();
     let digest = sha256_hex(&wrapped);
     let policies = policies(tx, target).await?;
-    let licensed = licensed_modules(tx, target.organization_id).await?;
+    let limits = license::limits(tx, target.organization_id, now).await?;
+    let licensed = match limits.status.as_str() {
+        "active" => limits.modules,
+        _ => Vec::new(),
+    };
     let cameras = manages.then_some(cameras.as_slice());
     let doc = document::compile(&settings, cameras, &policies, &licensed);
     let (before, before_digest): (Value, &str) = (twin.get(2), twin.get(3));
@@ -146,15 +151,6 @@ async fn policies(tx: &Transaction<'_>, target: &Target) -> Result<Vec<Policy>, 
             feature_flags: row.get(6),
         })
         .collect())
-}
-
-/// Modules beyond the free ones that the organization's licence has now.
-async fn licensed_modules(
-    tx: &Transaction<'_>,
-    organization: Uuid,
-) -> Result<Vec<String>, DbError> {
-    let _ = (tx, organization);
-    Ok(Vec::new())
 }
 
 /// A twin ready to be signed. It holds secrets.

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::document::{self, HIDDEN, Password};
 use super::store::{self, Target};
 use crate::admin::AdminError;
+use crate::license;
 use crate::project::audit::{self, Entry};
 use crate::secret::WrappingKey;
 
@@ -129,7 +130,7 @@ pub async fn set_camera(
         &[&target.device_id],
     )
     .await?;
-    within_licence(tx, target.organization_id).await?;
+    within_licence(tx, target.organization_id, now).await?;
     let changes = json!({ "before": before, "after": shown(Some(desired), row.get(0)) });
     let entity = store::secret_name(edge_id, camera_id);
     changed(tx, &target, "camera", &entity, "UPDATE", changes, now).await?;
@@ -172,22 +173,20 @@ fn shown(desired: Option<Value>, has_password: bool) -> Value {
 }
 
 /// `max_cameras` counts the cameras that twins switch on.
-async fn within_licence(tx: &Transaction<'_>, organization: Uuid) -> Result<(), AdminError> {
+async fn within_licence(
+    tx: &Transaction<'_>,
+    organization: Uuid,
+    now: Timestamp,
+) -> Result<(), AdminError> {
     let row = tx
         .query_one(
-            "select (select count(*) from cameras where organization_id = $1 and desired is not null
-                     and is_active and deleted_at is null),
-                    (select max_cameras from organizations where id = $1)::bigint",
+            "select count(*) from cameras where organization_id = $1 and desired is not null
+             and is_active and deleted_at is null",
             &[&organization],
         )
         .await?;
-    let (cameras, most): (i64, i64) = (row.get(0), row.get(1));
-    if cameras > most {
-        return Err(AdminError::Conflict(format!(
-            "the licence allows {most} cameras, this would be number {cameras}"
-        )));
-    }
-    Ok(())
+    let limits = license::limits(tx, organization, now).await?;
+    limits.cameras(row.get(0)).map_err(AdminError::Conflict)
 }
 
 /// A policy that is wanted.

@@ -2,17 +2,23 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod admin;
+mod blank;
 mod broker;
+mod claim_attacks;
+mod claim_limits;
+mod claims;
 mod cli;
 mod commands;
 mod device;
 mod faults;
 mod foreign;
 mod ingest;
+mod licenses;
 mod link;
 mod migrations;
 mod mqtt;
 mod projections;
+mod rotation;
 mod tenants;
 mod twins;
 mod verification;

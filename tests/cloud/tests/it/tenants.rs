@@ -7,7 +7,11 @@ use serde_json::json;
 use uuid::Uuid;
 
 /// Every table with a tenant.
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 20] = [
+    "device_claiming_queue",
+    "claim_codes",
+    "licenses",
+    "mqtt_clients",
     "organizations",
     "users",
     "user_roles",
@@ -39,13 +43,26 @@ async fn fill(cloud: &Cloud) -> Device {
     batch.idempotency_key = Some("k".into());
     assert_eq!(device.send(batch).await.statuses(), ["accepted"; 3]);
     cloud.create_api_key("viewer").await.unwrap();
+    cloud
+        .create_claim_code(cloud.organization(), "gate")
+        .await
+        .unwrap();
     let organization = cloud.organization();
     let user = Uuid::now_v7();
     cloud
         .execute(&format!(
             "insert into users (id, organization_id, email) values ('{user}', '{organization}', 'a@example.com');
              insert into user_roles (user_id, organization_id, role_id)
-             select '{user}', '{organization}', id from roles where name = 'admin'"
+             select '{user}', '{organization}', id from roles where name = 'admin';
+             insert into licenses (id, organization_id, plan_id, license_key)
+             select '{user}', '{organization}', id, 'lic_of_the_test' from subscription_plans where name = 'basic';
+             insert into mqtt_clients (device_id, organization_id, edge_id, wanted)
+             select id, organization_id, edge_id, 'absent' from devices;
+             insert into device_claiming_queue (claim_id, token_hash, kem_pk, methods, ip_address, network,
+                    user_code_hash, state, created_at, expires_at, interval_s, organization_id, method)
+             select gen_random_uuid(), repeat(c, 64), decode(repeat('00', 32), 'hex'), '{{U}}', '127.0.0.1', '127.0.0.1',
+                    repeat(c, 64), s, now(), now() + interval '600 seconds', 5, o, m
+             from (values ('1', 'bound', '{organization}'::uuid, 'U'), ('2', 'open', null, null)) as v (c, s, o, m)"
         ))
         .await
         .unwrap();

@@ -213,6 +213,10 @@ async fn the_admin_api_sets_cameras_policies_and_settings() {
     );
 
     // Four cameras are allowed; one that is off does not count.
+    cloud
+        .execute("update organizations set max_cameras = 4")
+        .await
+        .unwrap();
     let camera = |id: &str| format!("devices/{edge_id}/cameras/{id}");
     for id in ["a", "b", "c", "d"] {
         assert_eq!(
@@ -365,4 +369,46 @@ async fn what_a_device_reports_is_shown_the_newest_wins() {
     );
     let wrong = [report(7, 1, 1, "done"), report(8, -1, 1, "applied")];
     assert_eq!(device.events(&wrong).await.statuses(), ["rejected"; 2]);
+}
+
+/// The licence decides which modules are in a twin, and leaves it when it has run out.
+#[tokio::test]
+async fn a_licence_opens_its_modules_until_it_ends() {
+    let cloud = Cloud::start().await.unwrap();
+    let device = Device::new(&cloud, "porch").await;
+    let organization = cloud.organization();
+    let made = cloud
+        .execute(&format!(
+            "insert into licenses (id, organization_id, plan_id, license_key, modules, max_cameras, expires_at)
+             values (gen_random_uuid(), '{organization}', '01900000-0000-7000-8000-000000000103', 'key-of-a-test',
+                     '{{market}}', 1, now() + interval '1 hour')"
+        ))
+        .await;
+    made.unwrap();
+    let policy = json!({ "name": "shop", "modules": ["market"], "thresholds": { "market": 0.9 } });
+    cloud.set_policy(policy).await.unwrap();
+    let claims = device.twin().await.unwrap().0;
+    assert_eq!(claims["doc"]["policies"][0]["modules"], json!(["market"]));
+    let edge_id = &device.credentials.edge_id;
+    cloud
+        .set_camera(edge_id, "a", json!({ "test": true }))
+        .await
+        .unwrap();
+    let refused = cloud
+        .set_camera(edge_id, "b", json!({ "test": true }))
+        .await;
+    assert!(
+        refused
+            .unwrap_err()
+            .to_string()
+            .contains("room for 1 camera,")
+    );
+    let version = device.twin().await.unwrap().0["version"].as_i64().unwrap();
+    cloud
+        .execute("update licenses set expires_at = now()")
+        .await
+        .unwrap();
+    let claims = device.twin().await.unwrap().0;
+    assert!(claims["doc"]["policies"].is_null(), "{claims}");
+    assert_eq!(claims["version"], version + 1);
 }

@@ -15,10 +15,12 @@ pub mod query;
 pub mod recordings;
 pub mod recover;
 pub mod schema;
+pub mod tail;
 pub mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
@@ -47,6 +49,8 @@ pub struct Run {
     pub quotas: Quotas,
     /// Makes ids of gap records.
     pub ids: IdSource,
+    /// Records put since the start; see [`WriterStats::puts`].
+    pub puts: Arc<AtomicU64>,
 }
 
 /// Handle to the writing task; cheap to clone.

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use crate::agent::camera::{self, CameraContext, ClipStore};
 use crate::agent::health::Health;
 use crate::agent::journal::{Fact, Journal, journal};
+use crate::agent::link::{self, Link, LinkConfig, Plugs};
 use crate::agent::status::StatusHub;
 use crate::agent::time::TimeKeeper;
 use crate::agent::uploader::Uploader;
@@ -20,6 +21,7 @@ use crate::agent::{records, startup, status};
 use crate::board::clock::Clock;
 use crate::board::entropy::Entropy;
 use crate::cloud::client::TOTAL_TIMEOUT;
+use crate::cloud::mqtt::Mqtts;
 use crate::cloud::{Client, Keys, tls};
 use crate::config::{CloudConfig, Config};
 use crate::db::{self, Db, IdSource, Urgency};
@@ -130,7 +132,16 @@ async fn main(
     let status = StatusHub::default();
     let sync = match &config.cloud {
         Some(cloud) => {
-            let uploader = uploader(cloud, &db, &time, &entropy)?;
+            let access = access(cloud, &time)?;
+            let deps = link::Deps {
+                db: db.clone(),
+                time: time.clone(),
+                entropy: entropy.clone(),
+                ids: ids.clone(),
+                hub: status.clone(),
+            };
+            link(&mut supervisor, &config, &access, deps, Plugs::default());
+            let uploader = uploader(access, &db, &time, &entropy)?;
             let sync = uploader.status();
             let stop = supervisor.stop_token(Phase::Sync);
             supervisor.spawn(
@@ -212,18 +223,25 @@ async fn main(
     Ok((code, closer))
 }
 
-fn uploader(
-    cloud: &CloudConfig,
-    db: &Db,
-    time: &TimeKeeper,
-    entropy: &Entropy,
-) -> anyhow::Result<Uploader> {
+/// How the cloud is reached: our keys, and whom to trust.
+type Access = (Keys, tls::TlsConfigs);
+
+fn access(cloud: &CloudConfig, time: &TimeKeeper) -> anyhow::Result<Access> {
     let keys = Keys::load(&cloud.credentials_file)
         .context("the cloud's credentials cannot be used (cloud.credentials_file)")?;
     let source = time.clone();
     let tls = tls::client_config(cloud.ca_file.as_deref(), Arc::new(move || source.wall()))?;
     let current = keys.of(KeySlot::Current);
     tracing::info!(edge_id = current.edge_id, cloud = %current.api_base, tenant = current.tenant, "syncing to the cloud");
+    Ok((keys, tls))
+}
+
+fn uploader(
+    (keys, tls): Access,
+    db: &Db,
+    time: &TimeKeeper,
+    entropy: &Entropy,
+) -> anyhow::Result<Uploader> {
     let client = Client::new(keys, tls, TOTAL_TIMEOUT)?;
     Ok(Uploader::new(
         db.clone(),
@@ -231,6 +249,30 @@ fn uploader(
         time.clone(),
         entropy.clone(),
     ))
+}
+
+/// The link to the broker, where there is one.
+fn link(
+    supervisor: &mut Supervisor,
+    config: &Config,
+    (keys, tls): &Access,
+    deps: link::Deps,
+    plugs: Plugs,
+) {
+    let current = keys.of(KeySlot::Current);
+    let Some(account) = current.mqtt.clone().filter(|_| config.mqtt.enabled) else {
+        tracing::info!("no broker, the cloud is asked by HTTPS alone");
+        return;
+    };
+    let keep_alive = config.mqtt.keep_alive;
+    let link_config = LinkConfig {
+        edge_id: current.edge_id.clone(),
+        keep_alive,
+    };
+    let broker = Mqtts::new(account, tls.usual.clone(), keep_alive);
+    let link = Link::new(broker, link_config, deps, plugs);
+    let stop = supervisor.stop_token(Phase::Offline);
+    supervisor.spawn(Phase::Offline, "link", link.run(stop));
 }
 
 /// Status socket and watchdog.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use toml::Table;
 use url::Url;
 
+use super::mqtt::mqtt_config;
 use super::table::{Faults, Section};
 use super::{
     CameraConfig, CloudConfig, Config, Fault, MotionConfig, RecordingConfig, RtspTransport,
@@ -40,6 +41,7 @@ impl Config {
             .unwrap_or_else(|| "/var/lib/sentrycam".into());
         let spool = top.table("spool");
         let cloud = top.take("cloud");
+        let mqtt = top.table("mqtt");
         let cameras = top.tables("camera", MAX_CAMERAS);
         top.end();
         let config = Config {
@@ -59,6 +61,7 @@ impl Config {
                 }
                 None => None,
             },
+            mqtt: mqtt_config(Section::new("mqtt", mqtt, &mut faults)),
             cameras: cameras
                 .into_iter()
                 .enumerate()

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Modules by floor. `config` lies between vocabulary and decisions: its checked types are what decisions are given.
-const FLOORS: [(&str, u8); 19] = [
+const FLOORS: [(&str, u8); 20] = [
     ("model", 0),
     ("time", 0),
     ("units", 0),
@@ -14,6 +14,8 @@ const FLOORS: [(&str, u8); 19] = [
     ("outbox", 2),
     ("restart", 2),
     ("wire", 2),
+    // Waits are made of the restart policy.
+    ("link", 3),
     // Events are made of verdicts.
     ("recording", 3),
     ("media", 4),
@@ -29,7 +31,7 @@ const FLOORS: [(&str, u8); 19] = [
 ];
 
 /// Crates that one folder alone may name.
-const ADAPTERS: [(&str, &str); 8] = [
+const ADAPTERS: [(&str, &str); 10] = [
     ("gstreamer", "media"),
     ("gstreamer_app", "media"),
     ("gstreamer_video", "media"),
@@ -37,6 +39,8 @@ const ADAPTERS: [(&str, &str); 8] = [
     ("rusqlite", "db"),
     ("rusqlite_migration", "db"),
     ("reqwest", "cloud"),
+    ("rumqttc", "cloud"),
+    ("tokio_rustls", "cloud"),
     ("sd_notify", "supervise"),
 ];
 

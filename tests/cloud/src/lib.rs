@@ -12,6 +12,7 @@
 //! ```
 
 pub mod admin;
+pub mod broker;
 pub mod cert;
 pub mod cli;
 pub mod clock;

@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod admin;
+mod broker;
 mod device;
 mod faults;
 mod ingest;
 mod migrations;
+mod mqtt;
 mod projections;
 mod tenants;
 mod verification;

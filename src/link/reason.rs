@@ -33,6 +33,8 @@ impl Verdict {
 pub enum Ended {
     /// No connection, or it broke: network, TLS, the broker's process.
     Lost(String),
+    /// The broker closed the connection in order, without a word why.
+    Closed,
     /// No CONNACK within 10 s.
     NoConnack,
     /// CONNACK with this code.
@@ -64,6 +66,8 @@ pub enum Remedy {
     Pause,
     /// Somebody else took the session.
     TakenOver,
+    /// It looks so, where the session had been up and the broker goes on answering.
+    PerhapsTakenOver,
 }
 
 impl Ended {
@@ -73,6 +77,8 @@ impl Ended {
             Ended::Refused(0x84..=0x87 | 0x8a | 0x8c | 0x9a | 0x9b)
             | Ended::SubscriptionRefused(_) => Remedy::Pause,
             Ended::Disconnected(0x8e) => Remedy::TakenOver,
+            // Mosquitto 2.0 gives a session away without DISCONNECT; a broker that dies does not end TLS in order.
+            Ended::Closed => Remedy::PerhapsTakenOver,
             Ended::Disconnected(0x81 | 0x82 | 0x8f..=0x95 | 0x99..=0x9b) | Ended::Protocol(_) => {
                 Remedy::Suspect
             }
@@ -93,6 +99,7 @@ impl std::fmt::Display for Ended {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Ended::Lost(why) => f.write_str(why),
+            Ended::Closed => f.write_str("the broker closed the connection"),
             Ended::NoConnack => f.write_str("the broker does not answer (no CONNACK)"),
             Ended::Refused(code) => write!(f, "the broker refuses us: {}", words(*code)),
             Ended::NoSuback => f.write_str("the broker does not answer (no SUBACK)"),
@@ -152,6 +159,7 @@ mod tests {
         assert_eq!(Ended::Refused(0x87).remedy(), Remedy::Pause);
         assert_eq!(Ended::Refused(0x88).remedy(), Remedy::Again);
         assert_eq!(Ended::Disconnected(0x8e).remedy(), Remedy::TakenOver);
+        assert_eq!(Ended::Closed.remedy(), Remedy::PerhapsTakenOver);
         assert_eq!(Ended::Disconnected(0x8b).remedy(), Remedy::Again);
         assert_eq!(Ended::Protocol("x").remedy(), Remedy::Suspect);
         assert!(Ended::Disconnected(0x95).blames_publication());

@@ -2,11 +2,11 @@
 //!
 //! | end | wait |
 //! |---|---|
-//! | of a session that worked | rand(0, 1 s) |
+//! | of a session that was up | rand(0, 1 s) |
 //! | no connection | full jitter: rand(0, min(300 s, 1 s · 2ⁿ)) |
-//! | of a session that repeating would end again | the same, growing even if the session had worked |
+//! | of a session that repeating would end again | the same, growing even if the session had been up, unless for a minute |
 //! | refused (credentials, rights, version) | 5 min, doubling to 1 h, at most 10 s more |
-//! | taken over three times within 60 s | 10 min, and the owner is told of a clone |
+//! | taken over three times within 60 s, or closed in order without a word five times with no failure to connect between | 10 min, and the owner is told of a clone |
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,7 +17,11 @@ use crate::time::Mono;
 
 const REFUSED_FIRST: Duration = Duration::from_secs(300);
 const REFUSED_LONGEST: Duration = Duration::from_secs(3600);
+/// A session that was up for so long has proven that the way is good, whatever ended it.
+const STABLE: Duration = Duration::from_secs(60);
 const TAKEOVERS: usize = 3;
+/// A broker that restarts in order closes without a word too; it is rarely back before the next try, and rarely so often.
+const CLOSURES: usize = 5;
 const TAKEOVER_WINDOW: Duration = Duration::from_secs(60);
 const TAKEOVER_PAUSE: Duration = Duration::from_secs(600);
 
@@ -38,6 +42,7 @@ pub struct Retry {
     backoff: Backoff,
     refused: Duration,
     takeovers: VecDeque<Mono>,
+    closures: VecDeque<Mono>,
 }
 
 impl Default for Retry {
@@ -46,19 +51,27 @@ impl Default for Retry {
             backoff: Backoff::http(),
             refused: REFUSED_FIRST,
             takeovers: VecDeque::with_capacity(TAKEOVERS),
+            closures: VecDeque::with_capacity(CLOSURES),
         }
     }
 }
 
 impl Retry {
-    /// A connection is over; `worked`: it had been up. `random` is a share in 0..1.
-    pub fn ended(&mut self, now: Mono, random: f64, ended: &Ended, worked: bool) -> Next {
-        let remedy = ended.remedy();
-        if worked {
+    /// A connection is over; `up`: for how long it had been up, where it had. `random` is a share in 0..1.
+    pub fn ended(&mut self, now: Mono, random: f64, ended: &Ended, up: Option<Duration>) -> Next {
+        let remedy = match ended.remedy() {
+            Remedy::PerhapsTakenOver if up.is_none() => Remedy::Again,
+            remedy => remedy,
+        };
+        if let Some(lasted) = up {
             self.refused = REFUSED_FIRST;
-            if remedy == Remedy::Again {
+            if remedy == Remedy::Again || lasted >= STABLE {
                 self.backoff.works(now);
             }
+        }
+        if matches!(ended, Ended::Lost(_)) {
+            // The broker itself had been away.
+            self.closures.clear();
         }
         let next = |at, state| Next {
             at,
@@ -72,19 +85,17 @@ impl Retry {
                 self.refused = (pause * 2).min(REFUSED_LONGEST);
                 next(self.backoff.next_after(now, random, pause), "refused")
             }
-            Remedy::TakenOver => {
-                self.takeovers.push_back(now);
-                while self
-                    .takeovers
-                    .front()
-                    .is_some_and(|first| now.since(*first) > TAKEOVER_WINDOW)
-                {
-                    self.takeovers.pop_front();
-                }
-                if self.takeovers.len() < TAKEOVERS {
+            Remedy::TakenOver | Remedy::PerhapsTakenOver => {
+                let clone = if remedy == Remedy::TakenOver {
+                    note(&mut self.takeovers, now) >= TAKEOVERS
+                } else {
+                    note(&mut self.closures, now) >= CLOSURES
+                };
+                if !clone {
                     return next(self.backoff.next(now, random), "waiting");
                 }
                 self.takeovers.clear();
+                self.closures.clear();
                 Next {
                     at: self.backoff.next_after(now, random, TAKEOVER_PAUSE),
                     state: "taken_over",
@@ -95,11 +106,19 @@ impl Retry {
     }
 }
 
+/// Notes a moment; returns how many lie within the window.
+fn note(moments: &mut VecDeque<Mono>, now: Mono) -> usize {
+    moments.push_back(now);
+    moments.retain(|at| now.since(*at) <= TAKEOVER_WINDOW);
+    moments.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const SHORT: Option<Duration> = Some(Duration::from_secs(3));
     const S: fn(u64) -> Mono = |s| Mono(s * 1_000_000_000);
 
     fn wait(next: Next, now: Mono) -> u64 {
@@ -111,10 +130,10 @@ mod tests {
         let mut r = Retry::default();
         let lost = Ended::Lost("refused".into());
         let waits: Vec<u64> = (0..10)
-            .map(|_| wait(r.ended(S(0), 1.0, &lost, false), S(0)))
+            .map(|_| wait(r.ended(S(0), 1.0, &lost, None), S(0)))
             .collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
-        assert_eq!(wait(r.ended(S(1), 1.0, &lost, true), S(1)), 1);
+        assert_eq!(wait(r.ended(S(1), 1.0, &lost, SHORT), S(1)), 1);
     }
 
     #[test]
@@ -122,7 +141,7 @@ mod tests {
         let mut r = Retry::default();
         for end in [Ended::Protocol("junk"), Ended::Disconnected(0x95)] {
             let waits: Vec<u64> = (0..5)
-                .map(|_| wait(r.ended(S(0), 1.0, &end, true), S(0)))
+                .map(|_| wait(r.ended(S(0), 1.0, &end, SHORT), S(0)))
                 .collect();
             assert!(waits.windows(2).all(|w| w[1] > w[0]), "{waits:?}");
         }
@@ -132,11 +151,11 @@ mod tests {
     fn a_refusal_pauses_five_minutes_to_an_hour() {
         let mut r = Retry::default();
         let waits: Vec<u64> = (0..6)
-            .map(|_| wait(r.ended(S(0), 0.0, &Ended::Refused(0x86), false), S(0)))
+            .map(|_| wait(r.ended(S(0), 0.0, &Ended::Refused(0x86), None), S(0)))
             .collect();
         assert_eq!(waits, [300, 600, 1200, 2400, 3600, 3600]);
-        r.ended(S(0), 0.0, &Ended::NoPong, true);
-        let next = r.ended(S(0), 1.0, &Ended::SubscriptionRefused(0x87), false);
+        r.ended(S(0), 0.0, &Ended::NoPong, SHORT);
+        let next = r.ended(S(0), 1.0, &Ended::SubscriptionRefused(0x87), None);
         assert_eq!((wait(next, S(0)), next.state), (310, "refused"));
     }
 
@@ -144,24 +163,49 @@ mod tests {
     fn three_take_overs_within_a_minute_are_a_clone() {
         let mut r = Retry::default();
         let taken = Ended::Disconnected(0x8e);
-        assert!(!r.ended(S(0), 0.5, &taken, true).clone_suspected);
-        assert!(!r.ended(S(30), 0.5, &taken, true).clone_suspected);
+        assert!(!r.ended(S(0), 0.5, &taken, SHORT).clone_suspected);
+        assert!(!r.ended(S(30), 0.5, &taken, SHORT).clone_suspected);
         // The first one is too long ago by now.
-        assert!(!r.ended(S(61), 0.5, &taken, true).clone_suspected);
-        let third = r.ended(S(80), 0.0, &taken, true);
+        assert!(!r.ended(S(61), 0.5, &taken, SHORT).clone_suspected);
+        let third = r.ended(S(80), 0.0, &taken, SHORT);
         assert!(third.clone_suspected);
         assert_eq!((wait(third, S(80)), third.state), (600, "taken_over"));
         // After the pause it takes three again.
-        assert!(!r.ended(S(700), 0.5, &taken, true).clone_suspected);
+        assert!(!r.ended(S(700), 0.5, &taken, SHORT).clone_suspected);
+    }
+
+    #[test]
+    fn a_broker_that_closes_without_a_word_counts_only_where_the_session_was_up() {
+        let mut r = Retry::default();
+        for _ in 0..9 {
+            assert!(!r.ended(S(0), 0.5, &Ended::Closed, None).clone_suspected);
+        }
+        let close = |r: &mut Retry| r.ended(S(1), 0.5, &Ended::Closed, SHORT).clone_suspected;
+        assert!((0..4).all(|_| !close(&mut r)));
+        // A broker that was away for a moment has restarted.
+        r.ended(S(1), 0.5, &Ended::Lost("refused".into()), None);
+        assert!((0..4).all(|_| !close(&mut r)));
+        assert!(close(&mut r));
+    }
+
+    #[test]
+    fn an_hour_of_work_starts_the_backoff_over_whatever_ended_it() {
+        let mut r = Retry::default();
+        for _ in 0..9 {
+            r.ended(S(0), 1.0, &Ended::NoConnack, None);
+        }
+        let hour = Some(Duration::from_secs(3600));
+        let next = r.ended(S(3700), 1.0, &Ended::Protocol("x"), hour);
+        assert_eq!(wait(next, S(3700)), 1);
     }
 
     proptest! {
         #[test]
         fn no_end_is_answered_by_a_wait_of_more_than_an_hour(
-            ends in proptest::collection::vec((0u8..8, any::<u8>(), any::<bool>()), 1..60), random in 0.0f64..1.0,
+            ends in proptest::collection::vec((0u8..9, any::<u8>(), any::<bool>().prop_map(|up| up.then_some(Duration::from_secs(3)))), 1..60), random in 0.0f64..1.0,
         ) {
             let mut r = Retry::default();
-            for (kind, code, worked) in ends {
+            for (kind, code, up) in ends {
                 let end = match kind {
                     0 => Ended::Lost(String::new()),
                     1 => Ended::NoConnack,
@@ -169,10 +213,11 @@ mod tests {
                     3 => Ended::SubscriptionRefused(code),
                     4 => Ended::NoPuback,
                     5 => Ended::NoPong,
+                    7 => Ended::Closed,
                     6 => Ended::Disconnected(code),
                     _ => Ended::Protocol("x"),
                 };
-                let next = r.ended(S(5), random, &end, worked);
+                let next = r.ended(S(5), random, &end, up);
                 prop_assert!(wait(next, S(5)) <= 3610);
                 prop_assert!(next.state != "refused" || wait(next, S(5)) >= 300);
             }

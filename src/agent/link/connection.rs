@@ -44,6 +44,7 @@ struct Beside {
     /// The reported twin was not published on this connection as it is now.
     reported: bool,
     farewell: Option<Mono>,
+    up_since: Option<Mono>,
     /// Records put when the outbox was last known to have grown.
     puts: u64,
 }
@@ -54,7 +55,7 @@ impl<B: Broker> Link<B> {
         &mut self,
         mut wire: B::Wire,
         stop: &CancellationToken,
-    ) -> (Ended, bool) {
+    ) -> (Ended, Option<Mono>) {
         let presence = self.presence();
         let now = self.deps.time.mono();
         let (mut session, first) = Session::begin(presence, self.config.keep_alive, now);
@@ -65,6 +66,7 @@ impl<B: Broker> Link<B> {
             given: None,
             reported: true,
             farewell: None,
+            up_since: None,
             puts: stats.borrow().puts,
         };
         let mut todo = VecDeque::from(first);
@@ -115,7 +117,7 @@ impl<B: Broker> Link<B> {
             (true, _) => Ended::Stopped,
             (false, ended) => ended,
         };
-        (ended, session.worked())
+        (ended, beside.up_since)
     }
 
     /// Waits for what comes first.
@@ -181,6 +183,7 @@ impl<B: Broker> Link<B> {
                 }
                 Action::Poke => self.plugs.poke.notify_one(),
                 Action::Up => {
+                    beside.up_since = Some(now);
                     tracing::info!("the link to the broker is up");
                     self.change(|s| s.sessions += 1);
                     self.show("up", None);

@@ -115,14 +115,15 @@ impl<B: Broker> Link<B> {
         let mut retry = Retry::default();
         while !stop.is_cancelled() {
             self.show("connecting", None);
-            let (ended, worked) = self.connection(&stop).await;
+            let (ended, up_since) = self.connection(&stop).await;
             if ended == Ended::Stopped {
                 break;
             }
             let now = self.deps.time.mono();
-            let next = retry.ended(now, self.deps.entropy.unit(), &ended, worked);
+            let up = up_since.map(|since| now.since(since));
+            let next = retry.ended(now, self.deps.entropy.unit(), &ended, up);
             let reason = ended.to_string();
-            if worked || next.state != "waiting" {
+            if up.is_some() || next.state != "waiting" {
                 tracing::warn!(state = next.state, reason, "the link to the broker is down");
             } else {
                 tracing::debug!(reason, "no link to the broker");
@@ -140,16 +141,16 @@ impl<B: Broker> Link<B> {
         self.show("stopped", None);
     }
 
-    /// One connection, from the first byte to its end; and whether it had been up.
-    async fn connection(&mut self, stop: &CancellationToken) -> (Ended, bool) {
+    /// One connection, from the first byte to its end; and since when it had been up.
+    async fn connection(&mut self, stop: &CancellationToken) -> (Ended, Option<Mono>) {
         let wire = tokio::select! {
             biased;
-            () = stop.cancelled() => return (Ended::Stopped, false),
+            () = stop.cancelled() => return (Ended::Stopped, None),
             wire = self.broker.connect() => wire,
         };
         match wire {
             Ok(wire) => self.serve(wire, stop).await,
-            Err(e) => (e.into(), false),
+            Err(e) => (e.into(), None),
         }
     }
 

@@ -16,6 +16,9 @@ use crate::link::{Incoming, Outgoing};
 
 /// Takes the next packet from `buffer`; `None`: more bytes are needed.
 pub(super) fn decode(buffer: &mut BytesMut) -> Result<Option<Incoming>, WireError> {
+    if let Some(disconnect) = short_disconnect(buffer) {
+        return Ok(Some(disconnect));
+    }
     let held = buffer.len();
     match Packet::read(buffer, Some(MAX_PACKET_BYTES)) {
         Ok(packet) => Ok(Some(incoming(packet))),
@@ -26,6 +29,17 @@ pub(super) fn decode(buffer: &mut BytesMut) -> Result<Option<Incoming>, WireErro
         // Where the packet was taken from the buffer already, its inside is too short.
         Err(_) => Err(WireError::Malformed("a malformed packet")),
     }
+}
+
+/// DISCONNECT without properties, which the library takes for malformed (OASIS MQTT 5.0, 3.14.2.2.1 allows it).
+fn short_disconnect(buffer: &mut BytesMut) -> Option<Incoming> {
+    let (length, reason) = match buffer[..] {
+        [0xe0, 0, ..] => (2, 0),
+        [0xe0, 1, reason, ..] => (3, reason),
+        _ => return None,
+    };
+    let _taken = buffer.split_to(length);
+    Some(Incoming::Disconnected { reason })
 }
 
 fn incoming(packet: Packet) -> Incoming {
@@ -269,6 +283,26 @@ mod tests {
             decode(&mut BytesMut::from(&[0x30, 5, 0, 1, b't', 3, 0x23][..])),
             Err(WireError::Malformed(_))
         ));
+    }
+
+    #[test]
+    fn a_disconnect_is_read_in_each_of_its_lengths() {
+        let long = [0xe0, 2, 0x8e, 0];
+        for (bytes, reason) in [
+            (&long[..2], None),
+            (&[0xe0, 0], Some(0)),
+            (&[0xe0, 1], None),
+        ] {
+            let mut buffer = BytesMut::from(bytes);
+            let read = decode(&mut buffer).unwrap();
+            assert_eq!(read, reason.map(|reason| Incoming::Disconnected { reason }));
+        }
+        for bytes in [&long[..], &[0xe0, 1, 0x8e]] {
+            let mut buffer = BytesMut::from(bytes);
+            let read = decode(&mut buffer).unwrap();
+            assert_eq!(read, Some(Incoming::Disconnected { reason: 0x8e }));
+            assert!(buffer.is_empty());
+        }
     }
 
     #[test]

@@ -114,10 +114,11 @@ impl Wire for MqttsWire {
             }
             self.read.reserve(READ_CHUNK);
             match self.stream.read_buf(&mut self.read).await {
-                Ok(0) => {
-                    return Err(WireError::Lost("the broker closed the connection".into()));
-                }
+                Ok(0) => return Err(WireError::Closed),
                 Ok(_) => {}
+                Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    return Err(WireError::Lost("the connection broke".into()));
+                }
                 Err(e) => {
                     return Err(WireError::Lost(format!(
                         "the connection broke: {}",

@@ -18,6 +18,9 @@ pub enum WireError {
     /// Network, TLS, a time-out, the end of the stream.
     #[error("{0}")]
     Lost(String),
+    /// The broker ended TLS in order, without DISCONNECT.
+    #[error("the broker closed the connection")]
+    Closed,
     /// The bytes are not MQTT; the text says where they stop being it.
     #[error("{0}")]
     Malformed(&'static str),
@@ -27,6 +30,7 @@ impl From<WireError> for Ended {
     fn from(e: WireError) -> Ended {
         match e {
             WireError::Lost(why) => Ended::Lost(why),
+            WireError::Closed => Ended::Closed,
             WireError::Malformed(what) => Ended::Protocol(what),
         }
     }

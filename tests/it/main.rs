@@ -16,6 +16,7 @@ mod dice;
 mod expiry;
 mod fixture;
 mod foreign;
+mod foreign_mqtt;
 mod link;
 mod link_agent;
 mod link_faults;

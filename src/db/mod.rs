@@ -49,7 +49,7 @@ pub struct Run {
     pub quotas: Quotas,
     /// Makes ids of gap records.
     pub ids: IdSource,
-    /// Records put since the start; see [`WriterStats::puts`].
+    /// Alarms and critical records put since the start; see [`WriterStats::puts`].
     pub puts: Arc<AtomicU64>,
 }
 

@@ -99,7 +99,9 @@ fn insert(
         ":ns": record.at.0 as i64,
         ":key": key,
     })?;
-    run.puts.fetch_add(1, Ordering::Relaxed);
+    if record.class.commits_at_once() {
+        run.puts.fetch_add(1, Ordering::Relaxed);
+    }
     Ok(())
 }
 

@@ -81,7 +81,8 @@ pub struct WriterStats {
     pub commits: u64,
     /// Jobs committed.
     pub jobs: u64,
-    /// Records put into the outbox, a few that were undone included: changes after each commit that added some.
+    /// Alarms and critical records put, a few that were undone included: changes after each commit that added some.
+    /// The others share commits, and who looks at each of them would break that up.
     pub puts: u64,
     /// Set once the file can no longer be trusted; the process has to end.
     pub failed: bool,

@@ -153,12 +153,16 @@ impl Session {
 
     /// Whether the next publication may be given.
     pub fn ready(&self, now: Mono) -> bool {
-        self.is_up() && !self.leaving && self.pause.is_none_or(|until| now >= until)
+        self.is_idle() && !self.leaving && self.pause.is_none_or(|until| now >= until)
     }
 
-    /// Whether QoS 0 may be sent.
-    pub fn is_up(&self) -> bool {
+    fn is_idle(&self) -> bool {
         self.worked && self.stage == Stage::Open && self.in_flight.is_none()
+    }
+
+    /// Whether the broker takes a publication whose topic and payload have so many bytes.
+    pub fn fits(&self, bytes: usize) -> bool {
+        bytes + PUBLISH_OVERHEAD <= self.max_packet
     }
 
     /// When [`Session::tick`] has to be called at the latest.
@@ -266,8 +270,7 @@ impl Session {
 
     /// Publishes; only when [`Session::ready`].
     pub fn publish(&mut self, now: Mono, publication: Publication) -> Vec<Action> {
-        if publication.topic.len() + publication.payload.len() + PUBLISH_OVERHEAD > self.max_packet
-        {
+        if !self.fits(publication.topic.len() + publication.payload.len()) {
             // The broker would end the session over it.
             return vec![Action::Settled(Verdict::Unfit)];
         }

@@ -96,7 +96,7 @@ impl<B: Broker> Link<B> {
                 }
                 Input::Rows(rows) => {
                     beside.looking = None;
-                    self.rows(rows, &mut todo);
+                    self.rows(rows, &session, &mut todo);
                 }
                 Input::Put(puts) => {
                     beside.puts = puts;
@@ -229,11 +229,19 @@ impl<B: Broker> Link<B> {
         });
     }
 
-    fn rows(&mut self, rows: Result<Rows, DbError>, todo: &mut VecDeque<Action>) {
+    fn rows(
+        &mut self,
+        rows: Result<Rows, DbError>,
+        session: &Session,
+        todo: &mut VecDeque<Action>,
+    ) {
         match rows {
             Ok(rows) => {
                 let topic = Topics::of(&self.config.edge_id).hint();
                 for payload in self.tail.take(rows) {
+                    if !session.fits(topic.len() + payload.len()) {
+                        continue;
+                    }
                     todo.push_back(Action::Send(Outgoing::Publish {
                         id: None,
                         topic: topic.clone(),

@@ -173,3 +173,97 @@ impl Tail {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BootId, RecordId};
+    use crate::time::{Mono, TimeQuality};
+    use crate::wire::envelope::BootClock;
+    use serde_json::json;
+
+    fn row(seq: u64, kind: &str, data: Value) -> Stored {
+        Stored {
+            seq,
+            id: RecordId(Uuid::from_u128(seq.into())),
+            boot: BootId(Uuid::nil()),
+            at: Mono(0),
+            body: json!({ "type": kind, "severity": "info", "data": data }).to_string(),
+            clock: BootClock {
+                offset_us: 0,
+                quality: TimeQuality::None,
+            },
+        }
+    }
+
+    fn state(seq: u64) -> Stored {
+        row(
+            seq,
+            STATUS_TYPE,
+            json!({ "command_id": Uuid::from_u128(seq.into()) }),
+        )
+    }
+
+    fn tail(critical: Vec<Stored>) -> Tail {
+        let mut tail = Tail::new("e-1", EpochId(Uuid::nil()));
+        tail.more = false;
+        let rows = Rows {
+            critical,
+            ..Rows::default()
+        };
+        assert_eq!(tail.take(rows), Vec::<Vec<u8>>::new());
+        tail
+    }
+
+    #[test]
+    fn what_is_no_state_is_passed_with_the_states_around_it() {
+        let other = |seq| row(seq, "io.sentrycam.sync.gap.v1", json!({}));
+        let nameless = row(4, STATUS_TYPE, json!({ "command_id": "../../state" }));
+        let mut t = tail(vec![
+            other(1),
+            state(2),
+            other(3),
+            nameless,
+            state(5),
+            other(6),
+        ]);
+        assert_eq!(t.queue.len(), 2);
+        assert_eq!(t.settled, 0);
+        t.settle(Verdict::Delivered);
+        assert_eq!(t.settled, 2);
+        t.settle(Verdict::NobodyListens);
+        assert_eq!((t.settled, t.next()), (6, None));
+        assert_eq!(tail(vec![other(1)]).settled, 1);
+    }
+
+    #[test]
+    fn what_the_broker_puts_off_stays_the_next_and_what_it_cannot_take_is_passed() {
+        let mut t = tail(vec![state(1), state(2)]);
+        for verdict in [Verdict::Denied, Verdict::Later] {
+            t.settle(verdict);
+            assert_eq!((t.settled, t.queue.len()), (0, 2));
+        }
+        t.settle(Verdict::Unfit);
+        assert_eq!((t.settled, t.queue.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_lost_connection_reads_again_and_a_state_that_breaks_it_is_passed() {
+        let mut t = tail(vec![state(1), state(2)]);
+        t.settle(Verdict::Delivered);
+        t.disconnected(false, false);
+        assert_eq!((t.read, t.queue.len(), t.hungry()), (1, 0, true));
+        for passed in [1, 1, 2] {
+            let rows = Rows {
+                critical: vec![state(2)],
+                ..Rows::default()
+            };
+            t.take(rows);
+            t.disconnected(true, false);
+            assert_eq!((t.settled, t.read), (passed, passed));
+        }
+        let mut t = tail(vec![state(1)]);
+        t.disconnected(true, true);
+        assert_eq!(t.settled, 1, "the broker said that it is to blame");
+    }
+}

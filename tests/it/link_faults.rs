@@ -20,13 +20,26 @@ async fn a_broker_that_is_absent_at_the_start_is_found_when_it_comes() {
     site.broker.stop();
     let device = device();
     let link = site.link(&device);
+    let since = link
+        .away
+        .borrow()
+        .expect("it is away from the first moment");
     link.wait(10, "it says why", |s| {
         s.last_reason
             .as_ref()
             .is_some_and(|r| r.contains("refused"))
     });
+    assert_eq!(
+        *link.away.borrow(),
+        Some(since),
+        "failed tries change nothing"
+    );
     site.broker.start_again().unwrap();
     link.up(1);
+    assert_eq!(*link.away.borrow(), None);
+    site.broker.kill();
+    link.wait(10, "it is noticed", |s| s.state != "up");
+    assert!(link.away.borrow().is_some_and(|again| again > since));
 }
 
 /// Killed, and restarted in order: neither looks like a copy of the device.

@@ -20,7 +20,7 @@ use sentrycam::link::Answer;
 use sentrycam::model::{Class, RecordId, Secret};
 use sentrycam::outbox::quota::Quotas;
 use sentrycam::supervise::{Phase, Supervisor};
-use sentrycam::time::Wall;
+use sentrycam::time::{Mono, Wall};
 use sentrycam_cloud::broker::{Broker, Login};
 use sentrycam_cloud::cert::DevCert;
 use serde_json::{Value, json};
@@ -217,6 +217,7 @@ pub struct Running {
     pub twin: Arc<Collector>,
     pub poke: Arc<Notify>,
     pub reported: watch::Sender<Option<Vec<u8>>>,
+    pub away: watch::Receiver<Option<Mono>>,
 }
 
 impl Running {
@@ -242,12 +243,14 @@ impl Running {
             hub: StatusHub::default(),
         };
         let (reported, see) = watch::channel(None);
+        let (tell, away) = watch::channel(None);
         let (commands, twin, poke) = (Collector::new(), Collector::new(), Arc::<Notify>::default());
         let plugs = Plugs {
             commands: commands.clone(),
             twin: twin.clone(),
             poke: Arc::clone(&poke),
             reported: see,
+            away: tell,
         };
         let link = Link::new(broker, config, deps, plugs);
         let status = link.status();
@@ -261,6 +264,7 @@ impl Running {
             twin,
             poke,
             reported,
+            away,
         }
     }
 

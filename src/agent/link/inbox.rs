@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 
 use crate::link::{Answer, Down};
+use crate::time::Mono;
 
 /// An answer that is on its way.
 pub type Offering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
@@ -31,6 +32,8 @@ pub struct Plugs {
     pub poke: Arc<Notify>,
     /// The reported twin, as it is to be retained; published on each connection and each change.
     pub reported: watch::Receiver<Option<Vec<u8>>>,
+    /// Since when the broker is away; nothing while the link is up. Whoever polls in its place watches this.
+    pub away: watch::Sender<Option<Mono>>,
 }
 
 impl Plugs {
@@ -46,11 +49,13 @@ impl Default for Plugs {
     /// Nobody takes anything: messages stay with the broker.
     fn default() -> Self {
         let (_, reported) = watch::channel(None);
+        let (away, _) = watch::channel(None);
         Plugs {
             commands: Arc::new(Nobody),
             twin: Arc::new(Nobody),
             poke: Arc::default(),
             reported,
+            away,
         }
     }
 }

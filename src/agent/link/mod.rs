@@ -94,6 +94,7 @@ impl<B: Broker> Link<B> {
             since: deps.time.mono(),
             ..LinkStatus::default()
         });
+        plugs.away.send_replace(Some(deps.time.mono()));
         Link {
             broker,
             config,
@@ -183,6 +184,13 @@ impl<B: Broker> Link<B> {
 
     fn show(&self, state: &'static str, reason: Option<String>) {
         let now = self.deps.time.mono();
+        self.plugs.away.send_if_modified(|away| {
+            let changed = away.is_none() != (state == "up");
+            if changed {
+                *away = (state != "up").then_some(now);
+            }
+            changed
+        });
         self.change(|s| {
             // A link that never comes up is down since the first failure, not since the last try.
             let trying = |state| matches!(state, "connecting" | "waiting");

@@ -2,6 +2,7 @@
 # make test                                               everything that CI runs
 # make bench                                              figures, into target/bench/*.json and on the screen
 # make crash [ROUNDS=100]                                 kill -9 at random moments
+# make broker-kills [ROUNDS=200]                          kill -9 of the broker while states are committed
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -14,7 +15,7 @@ PACKAGES := gcc pkg-config libclang-dev libgstreamer1.0-dev libgstreamer-plugins
     gstreamer1.0-libav gstreamer1.0-x gstreamer1.0-tools glib-networking ca-certificates ffmpeg mosquitto postgresql \
     python3-venv procps util-linux dbus-daemon
 
-.PHONY: demo test bench crash deps deny lint footage
+.PHONY: demo test bench crash broker-kills deps deny lint footage
 
 demo: deps footage
 	$(CARGO) build -q --workspace --bins
@@ -29,6 +30,10 @@ lint:
 
 crash: deps
 	ROUNDS=$(ROUNDS) $(CARGO) test --workspace --test it crash -- --nocapture --test-threads 1
+
+broker-kills: ROUNDS = 200
+broker-kills: deps
+	BROKER_KILLS=$(ROUNDS) $(CARGO) test --workspace --test it broker_kills -- --nocapture --test-threads 1
 
 # Some 25 minutes, most of them recording; the figures also go to target/bench/*.json.
 bench: deps footage

@@ -16,6 +16,7 @@ use crate::agent::commands::{self, Commands};
 use crate::agent::executor::Hands;
 use crate::agent::health::Health;
 use crate::agent::journal::{Fact, Journal, journal};
+use crate::agent::link::{self, Link, LinkConfig, Plugs};
 use crate::agent::status::StatusHub;
 use crate::agent::time::TimeKeeper;
 use crate::agent::twin::{self, Fetcher, Reach, store::Store};
@@ -25,6 +26,7 @@ use crate::board::clock::Clock;
 use crate::board::entropy::Entropy;
 use crate::board::logind::Logind;
 use crate::cloud::client::TOTAL_TIMEOUT;
+use crate::cloud::mqtt::Mqtts;
 use crate::cloud::{Client, Keys, Transport as _, tls};
 use crate::config::{CloudConfig, Config, summary::summary};
 use crate::db::{self, Db, IdSource, Urgency};
@@ -143,10 +145,11 @@ async fn main(
         .context("cannot read the twin")?;
     let refresh = Arc::<Notify>::default();
     let (status, desk) = (StatusHub::default(), Desk::default());
-    let mut fetching = None;
+    let (mut fetching, mut linking) = (None, None);
     let sync = match &config.cloud {
         Some(cloud) => {
-            let client = client(cloud, &time)?;
+            let (keys, tls) = access(cloud, &time)?;
+            let client = Client::new(keys.clone(), tls.clone(), TOTAL_TIMEOUT)?;
             fetching = Some(client.clone());
             let hands = Hands {
                 desk: desk.clone(),
@@ -163,6 +166,8 @@ async fn main(
                 status: status.clone(),
                 config: summary(&config),
             };
+            let broker = broker(&config, &keys, &tls);
+            let (away, broker_away) = watch::channel(Some(started));
             let commands = Commands::new(commands::Parts {
                 db: db.clone(),
                 time: time.clone(),
@@ -171,8 +176,9 @@ async fn main(
                 client: client.clone(),
                 hands,
                 sync: Arc::clone(&wake),
-                broker_away: None,
+                broker_away: broker.is_some().then_some(broker_away),
             });
+            linking = broker.map(|broker| (broker, commands.inbox(), commands.poke(), away));
             let uploader = Uploader::new(db.clone(), client, time.clone(), entropy.clone())
                 .poking(commands.poke())
                 .telling_of_twins(Arc::clone(&refresh));
@@ -235,7 +241,7 @@ async fn main(
         cameras,
         client: fetching.clone(),
         heartbeat,
-        status,
+        status: status.clone(),
         refresh,
     };
     let (twin, task) = twin::twin(
@@ -249,8 +255,27 @@ async fn main(
     );
     supervisor.spawn(Phase::Intake, "twin", task.run(intake.clone()));
     if let Some(client) = fetching {
-        let fetcher = Fetcher::new(client, time.clone(), entropy, twin.clone());
+        let fetcher = Fetcher::new(client, time.clone(), entropy.clone(), twin.clone());
         supervisor.spawn(Phase::Intake, "twin-fetch", fetcher.run(intake));
+    }
+    if let Some(((broker, config), commands, poke, away)) = linking {
+        let deps = link::Deps {
+            db: db.clone(),
+            time: time.clone(),
+            entropy,
+            ids: ids.clone(),
+            hub: status,
+        };
+        let plugs = Plugs {
+            commands: Arc::new(commands),
+            reported: twin.report(),
+            twin: Arc::new(twin),
+            poke,
+            away,
+        };
+        let link = Link::new(broker, config, deps, plugs);
+        let stop = supervisor.stop_token(Phase::Offline);
+        supervisor.spawn(Phase::Offline, "link", link.run(stop));
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), epoch = %db.epoch(), "agent is up");
     watchdog::ready("recording");
@@ -279,14 +304,35 @@ async fn main(
     Ok((code, closer))
 }
 
-fn client(cloud: &CloudConfig, time: &TimeKeeper) -> anyhow::Result<Client> {
+/// How the cloud is reached: our keys, and whom to trust.
+type Access = (Keys, tls::TlsConfigs);
+
+fn access(cloud: &CloudConfig, time: &TimeKeeper) -> anyhow::Result<Access> {
     let keys = Keys::load(&cloud.credentials_file)
         .context("the cloud's credentials cannot be used (cloud.credentials_file)")?;
     let source = time.clone();
     let tls = tls::client_config(cloud.ca_file.as_deref(), Arc::new(move || source.wall()))?;
     let current = keys.of(KeySlot::Current);
     tracing::info!(edge_id = current.edge_id, cloud = %current.api_base, tenant = current.tenant, "syncing to the cloud");
-    Ok(Client::new(keys, tls, TOTAL_TIMEOUT)?)
+    Ok((keys, tls))
+}
+
+/// The broker, where there is one, and who we are to it.
+fn broker(config: &Config, keys: &Keys, tls: &tls::TlsConfigs) -> Option<(Mqtts, LinkConfig)> {
+    let current = keys.of(KeySlot::Current);
+    let Some(account) = current.mqtt.clone().filter(|_| config.mqtt.enabled) else {
+        tracing::info!("no broker, the cloud is asked by HTTPS alone");
+        return None;
+    };
+    let keep_alive = config.mqtt.keep_alive;
+    let link_config = LinkConfig {
+        edge_id: current.edge_id.clone(),
+        keep_alive,
+    };
+    Some((
+        Mqtts::new(account, tls.usual.clone(), keep_alive),
+        link_config,
+    ))
 }
 
 /// Status socket and watchdog.

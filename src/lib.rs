@@ -12,7 +12,7 @@
 //! | 4 composition | `main`, [`cli`], [`daemon`] |
 //! | 3 tasks | [`agent`] |
 //! | 2 adapters | [`media`], [`db`], [`cloud`], [`spool`], [`board`], [`supervise`] |
-//! | 1 decisions | [`motion`], [`recording`], [`command`], [`outbox`], [`restart`], [`wire`], [`twin`], [`config`] |
+//! | 1 decisions | [`motion`], [`recording`], [`command`], [`link`], [`outbox`], [`restart`], [`wire`], [`twin`], [`config`] |
 //! | 0 vocabulary | [`model`], [`time`], [`units`] |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -25,6 +25,7 @@ pub mod command;
 pub mod config;
 pub mod daemon;
 pub mod db;
+pub mod link;
 pub mod media;
 pub mod model;
 pub mod motion;

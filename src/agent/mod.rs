@@ -7,6 +7,7 @@
 //! | [`uploader`] | brings the outbox to the cloud |
 //! | [`inbox`], [`poll`] | take commands in: from whoever brings them, by asking the cloud |
 //! | [`executor`] | carries them out, one after another |
+//! | [`link`] | MQTT: presence, hints, what the cloud sends |
 //! | [`health`] | heartbeat, figures, the watchdog's probe |
 //! | [`twin`] | takes what the cloud wants this device to be, and makes it so |
 //! | [`status`] | tells a command line how the agent is |
@@ -18,6 +19,7 @@ pub mod executor;
 pub mod health;
 pub mod inbox;
 pub mod journal;
+pub mod link;
 pub mod poll;
 pub mod records;
 pub mod startup;

@@ -342,3 +342,13 @@ pub fn db_recovered(id: RecordId, at: Mono, salvaged: u64, damaged_tables: u64) 
         ..record(id, "db.recovered", Class::Critical, None, at, data)
     }
 }
+
+/// `audit.entry`: the broker gave this device's session to somebody else again and again.
+pub fn clone_suspected(id: RecordId, edge_id: &str, at: Mono) -> Record {
+    let data = json!({ "actor": "device", "action": "clone_suspected", "entity_type": "device",
+                       "entity_id": edge_id, "changes": null, "at": moment(at) });
+    Record {
+        severity: Severity::Critical,
+        ..record(id, "audit.entry", Class::Critical, None, at, data)
+    }
+}

@@ -79,6 +79,12 @@ pub struct Status {
     /// Which twin is in force, and what became of the newest.
     #[serde(default)]
     pub twin: serde_json::Value,
+    /// The link to the broker, as JSON.
+    #[serde(default)]
+    pub link: serde_json::Value,
+    /// Since when it is as it is; the age is made of it when the document is asked for.
+    #[serde(skip)]
+    pub link_since: Option<Mono>,
     /// Unsent records.
     pub backlog: serde_json::Value,
     /// Disk of the clips, the database, this process.
@@ -110,6 +116,14 @@ impl StatusHub {
         });
     }
 
+    /// Changes the link's part.
+    pub fn link(&self, since: Mono, link: serde_json::Value) {
+        self.update(|s| {
+            s.link = link;
+            s.link_since = Some(since);
+        });
+    }
+
     /// The document at `now`.
     pub fn snapshot(&self, now: Mono) -> Status {
         let mut status = self
@@ -117,6 +131,9 @@ impl StatusHub {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
+        if let (Some(since), Some(link)) = (status.link_since, status.link.as_object_mut()) {
+            link.insert("since_s".into(), now.since(since).as_secs().into());
+        }
         for camera in status.cameras.values_mut() {
             camera.last_frame_age_s = camera.last_frame.map(|at| now.since(at).as_secs_f64());
         }

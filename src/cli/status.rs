@@ -66,6 +66,9 @@ fn show(s: &Status) -> anyhow::Result<()> {
             text(&s.twin, "desired")
         );
     }
+    if let Some(state) = s.link["state"].as_str() {
+        println!("mqtt:  {state}{}", link_detail(&s.link));
+    }
     let rows: u64 = s.backlog["rows"]
         .as_array()
         .map(|r| r.iter().filter_map(|v| v.as_u64()).sum())
@@ -108,4 +111,17 @@ fn show(s: &Status) -> anyhow::Result<()> {
         ]);
     }
     output::print(&table, "no cameras are configured")
+}
+
+/// Since when, and why it is not up, or was not last.
+fn link_detail(link: &serde_json::Value) -> String {
+    let since = link["since_s"]
+        .as_f64()
+        .map(|s| format!(" for {}", output::age(s)))
+        .unwrap_or_default();
+    match (link["state"].as_str(), link["last_reason"].as_str()) {
+        (_, None) => since,
+        (Some("up"), Some(reason)) => format!("{since} (before that: {reason})"),
+        (_, Some(reason)) => format!("{since} ({reason})"),
+    }
 }

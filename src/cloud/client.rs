@@ -358,7 +358,7 @@ fn causes(e: Cause<'_>) -> impl Iterator<Item = Cause<'_>> {
 }
 
 /// An error with its causes in one line; reqwest's own text repeats the URL, which is public.
-fn chain(e: Cause<'_>) -> String {
+pub(super) fn chain(e: Cause<'_>) -> String {
     let mut text: Vec<String> = causes(e).map(ToString::to_string).collect();
     text.dedup();
     text.join(": ")

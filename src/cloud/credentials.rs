@@ -30,6 +30,23 @@ pub struct Credentials {
     pub api_base: Url,
     /// Name of the owning organization, for people.
     pub tenant: String,
+    /// The broker, where the cloud has one.
+    pub mqtt: Option<MqttAccount>,
+}
+
+/// How this device logs in at the broker.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct MqttAccount {
+    /// Name or address, as the broker's certificate has it.
+    pub host: String,
+    /// Of TLS.
+    pub port: u16,
+    /// The session's name.
+    pub client_id: String,
+    /// Login.
+    pub username: String,
+    /// Login.
+    pub password: Secret,
 }
 
 /// Why a credential file cannot be used.
@@ -55,6 +72,8 @@ struct Wire {
     api_base: Url,
     #[serde(default)]
     tenant: Option<Tenant>,
+    #[serde(default)]
+    mqtt: Option<MqttAccount>,
 }
 
 #[derive(Deserialize)]
@@ -120,6 +139,7 @@ impl Credentials {
         if wire.api_base.scheme() != "https" || wire.api_base.host_str().is_none() {
             return Err("api_base must be an https:// address");
         }
+        wire.mqtt.as_ref().map_or(Ok(()), check_account)?;
         let secret = Zeroizing::new(
             STANDARD
                 .decode(wire.edge_secret.expose())
@@ -133,8 +153,25 @@ impl Credentials {
             key: SigningKey::new(wire.edge_key, &secret),
             api_base: wire.api_base,
             tenant: wire.tenant.map(|t| t.name).unwrap_or_default(),
+            mqtt: wire.mqtt,
         })
     }
+}
+
+fn check_account(a: &MqttAccount) -> Result<(), &'static str> {
+    let plain = |text: &str, most: usize| {
+        !text.is_empty() && text.len() <= most && text.bytes().all(|b| b.is_ascii_graphic())
+    };
+    if rustls::pki_types::ServerName::try_from(a.host.as_str()).is_err() || a.port == 0 {
+        return Err("mqtt.host and mqtt.port must name the broker");
+    }
+    if !plain(&a.client_id, 64) || !plain(&a.username, 64) {
+        return Err("mqtt.client_id and mqtt.username must be 1 to 64 printable characters");
+    }
+    if !plain(a.password.expose(), 256) {
+        return Err("mqtt.password must be 1 to 256 printable characters");
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -143,13 +180,17 @@ mod tests {
 
     const GOOD: &str = r#"{"v":1,"edge_id":"e-0001","edge_key":"ek_0001",
         "edge_secret":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
-        "api_base":"https://cloud.example:8443","tenant":{"id":"x","name":"Acme"},"device_name":"box"}"#;
+        "api_base":"https://cloud.example:8443","tenant":{"id":"x","name":"Acme"},"device_name":"box",
+        "mqtt":{"host":"broker.example","port":8883,"client_id":"e-0001","username":"e-0001","password":"CANARYpw"}}"#;
 
     #[test]
     fn a_good_file_reads_and_shows_no_secret() {
         let c = Credentials::parse(GOOD).unwrap();
         assert_eq!((c.edge_id.as_str(), c.tenant.as_str()), ("e-0001", "Acme"));
         assert!(!format!("{c:?}").contains("AAEC"));
+        let mqtt = c.mqtt.as_ref().unwrap();
+        assert_eq!((mqtt.host.as_str(), mqtt.port), ("broker.example", 8883));
+        assert!(!format!("{c:?}").contains("CANARYpw"));
     }
 
     #[test]
@@ -161,6 +202,14 @@ mod tests {
             ("https://", "http://", "https"),
             ("AAECAwQF", "AAEC", "32 bytes"),
             ("{\"v\"", "{\"w\"", "credential file"),
+            ("broker.example", "broker example", "mqtt.host"),
+            ("8883", "0", "mqtt.host"),
+            (
+                "\"username\":\"e-0001",
+                "\"username\":\"e 0001",
+                "mqtt.username",
+            ),
+            ("CANARYpw", "", "mqtt.password"),
         ] {
             let text = GOOD.replacen(from, to, 1);
             assert!(

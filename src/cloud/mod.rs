@@ -1,4 +1,5 @@
-//! The HTTPS adapter: signed requests to the cloud, bounded answers back. The only folder that names `reqwest`.
+//! The HTTPS adapter: signed requests to the cloud, bounded answers back; and the way to its MQTT broker ([`mqtt`]). The
+//! only folder that names `reqwest` and `rumqttc`.
 //!
 //! TLS by rustls with `ring`; http/1.1; no redirect is followed, no proxy variable honoured; an answer is read to
 //! 1 MiB at most. Whether an answer is the cloud's own word (its signature) is told with it, never assumed.
@@ -6,6 +7,7 @@
 pub mod client;
 pub mod credentials;
 pub mod keys;
+pub mod mqtt;
 pub mod reach;
 pub mod tls;
 

@@ -3,6 +3,7 @@
 //! [`Config::parse`] names each fault with key, value and range; an unknown key is one. The shipped
 //! `config/sentrycam.toml` equals the defaults; a test proves it. Pure: reading files is the caller's.
 
+mod mqtt;
 pub(crate) mod parse;
 mod source;
 pub mod summary;
@@ -65,6 +66,8 @@ pub struct Config {
     pub spool: SpoolConfig,
     /// The cloud; `None` runs standalone.
     pub cloud: Option<CloudConfig>,
+    /// The link to the cloud's broker, where the credentials name one.
+    pub mqtt: MqttConfig,
     /// In the order of the file; ids are unique.
     pub cameras: Vec<CameraConfig>,
 }
@@ -89,6 +92,15 @@ pub struct CloudConfig {
     pub ca_file: Option<PathBuf>,
     /// Time between heartbeats.
     pub heartbeat: Duration,
+}
+
+/// How the link to the broker is kept. Where the broker is stands in the credentials file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MqttConfig {
+    /// Off: commands come by HTTPS poll alone.
+    pub enabled: bool,
+    /// A dead broker is noticed within twice this.
+    pub keep_alive: Duration,
 }
 
 /// One camera.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use toml::Table;
 
+use super::mqtt::mqtt_config;
 use super::source::{Streams, source};
 use super::table::{Faults, Kind, Section, pointer};
 use super::{
@@ -39,6 +40,7 @@ impl Config {
             .unwrap_or_else(|| "/var/lib/sentrycam".into());
         let spool = top.table("spool");
         let cloud = top.take("cloud");
+        let mqtt = top.table("mqtt");
         let cameras = top.tables("camera", MAX_CAMERAS);
         top.end();
         no_id_twice("camera", &cameras, &mut faults);
@@ -61,6 +63,7 @@ impl Config {
                 }
                 None => None,
             },
+            mqtt: mqtt_config(Section::new("mqtt", mqtt, &mut faults)),
             cameras: cameras
                 .into_iter()
                 .enumerate()

@@ -17,11 +17,13 @@ pub mod recordings;
 pub mod recover;
 pub mod schema;
 pub mod snapshots;
+pub mod tail;
 pub mod twin;
 pub mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
@@ -50,6 +52,8 @@ pub struct Run {
     pub quotas: Quotas,
     /// Makes ids of gap records.
     pub ids: IdSource,
+    /// Alarms and critical records put since the start; see [`WriterStats::puts`].
+    pub puts: Arc<AtomicU64>,
 }
 
 /// Handle to the writing task; cheap to clone.

@@ -4,6 +4,7 @@
 //! be read of the old one is carried over under its own ids, and a `db.recovered` record says so.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -94,14 +95,16 @@ pub fn open(
         epoch: epoch(&mut conn, &options.ids)?,
         quotas: options.quotas,
         ids: options.ids,
+        puts: Arc::default(),
     };
     report.last_trusted = last_trusted(&conn)?;
 
     let (jobs, inbox) = mpsc::channel(QUEUE);
     let (stats_tx, stats) = watch::channel(WriterStats::default());
+    let puts = Arc::clone(&run.puts);
     let thread = std::thread::Builder::new()
         .name("db".into())
-        .spawn(move || writer::run(conn, inbox, &runtime, &stats_tx))
+        .spawn(move || writer::run(conn, inbox, &runtime, &stats_tx, &puts))
         .map_err(|e| DbError::Io(e.to_string()))?;
     Ok((
         Db {
@@ -245,6 +248,7 @@ pub(crate) mod testing {
             epoch: epoch(&mut conn, &o.ids).unwrap(),
             quotas: o.quotas,
             ids: o.ids,
+            puts: Arc::default(),
         };
         (dir, conn, run)
     }

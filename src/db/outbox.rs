@@ -3,6 +3,8 @@
 //! A put belongs to the transaction of the fact that it reports. When a class is full its oldest unsent rows go (see
 //! [`crate::outbox::quota`]) and one `sync.gap` record per class grows by what went.
 
+use std::sync::atomic::Ordering;
+
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 use serde_json::{Value, json};
 
@@ -97,6 +99,9 @@ fn insert(
         ":ns": record.at.0 as i64,
         ":key": key,
     })?;
+    if record.class.commits_at_once() {
+        run.puts.fetch_add(1, Ordering::Relaxed);
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 //! urgent job commits at once and takes along whoever waits; the others wait at most [`LINGER`], which bounds fsyncs
 //! (and so the wear of an SD card) to four a second in steady state.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -80,6 +81,9 @@ pub struct WriterStats {
     pub commits: u64,
     /// Jobs committed.
     pub jobs: u64,
+    /// Alarms and critical records put, a few that were undone included: changes after each commit that added some.
+    /// The others share commits, and who looks at each of them would break that up.
+    pub puts: u64,
     /// Set once the file can no longer be trusted; the process has to end.
     pub failed: bool,
 }
@@ -90,6 +94,7 @@ pub(super) fn run(
     mut jobs: mpsc::Receiver<Box<dyn Job>>,
     runtime: &tokio::runtime::Handle,
     stats: &watch::Sender<WriterStats>,
+    puts: &AtomicU64,
 ) -> Connection {
     let mut group: Vec<Box<dyn Job>> = Vec::with_capacity(MAX_JOBS);
     while runtime.block_on(collect(&mut jobs, &mut group)) {
@@ -99,6 +104,7 @@ pub(super) fn run(
         stats.send_modify(|s| {
             s.commits += u64::from(outcome.is_ok());
             s.jobs += if outcome.is_ok() { count } else { 0 };
+            s.puts = puts.load(Ordering::Relaxed);
             s.failed |= fatal;
         });
         for job in group.drain(..) {

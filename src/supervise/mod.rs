@@ -29,20 +29,29 @@ pub enum Phase {
     Journal,
     /// The uploader: a last pass.
     Sync,
+    /// The MQTT link: `offline` is said, so that the broker need not find out.
+    Offline,
     /// Status, watchdog, health.
     Serving,
 }
 
 impl Phase {
     /// In order.
-    pub const ALL: [Phase; 4] = [Phase::Intake, Phase::Journal, Phase::Sync, Phase::Serving];
+    pub const ALL: [Phase; 5] = [
+        Phase::Intake,
+        Phase::Journal,
+        Phase::Sync,
+        Phase::Offline,
+        Phase::Serving,
+    ];
 
     /// What the phase may take.
     pub fn budget(self) -> Duration {
         Duration::from_secs(match self {
-            Phase::Intake => 8,
+            Phase::Intake => 7,
             Phase::Journal => 2,
             Phase::Sync => 3,
+            Phase::Offline => 1,
             Phase::Serving => 1,
         })
     }
@@ -179,7 +188,7 @@ mod tests {
         assert_eq!(supervisor.shut_down(farewell).await, [Phase::Journal]);
         assert_eq!(
             *order.lock().unwrap(),
-            [Phase::Intake, Phase::Sync, Phase::Serving]
+            [Phase::Intake, Phase::Sync, Phase::Offline, Phase::Serving]
         );
     }
 

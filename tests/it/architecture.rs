@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Modules by floor. `config` lies between vocabulary and decisions: its checked types are what decisions are given.
-const FLOORS: [(&str, u8); 21] = [
+const FLOORS: [(&str, u8); 22] = [
     ("model", 0),
     ("time", 0),
     ("units", 0),
@@ -17,6 +17,8 @@ const FLOORS: [(&str, u8); 21] = [
     // Commands and twins are read out of signed documents.
     ("command", 3),
     ("twin", 3),
+    // Waits are made of the restart policy.
+    ("link", 3),
     // Events are made of verdicts.
     ("recording", 3),
     ("media", 4),
@@ -32,7 +34,7 @@ const FLOORS: [(&str, u8); 21] = [
 ];
 
 /// Crates that one folder alone may name.
-const ADAPTERS: [(&str, &str); 10] = [
+const ADAPTERS: [(&str, &str); 12] = [
     ("gstreamer", "media"),
     ("gstreamer_app", "media"),
     ("gstreamer_video", "media"),
@@ -41,6 +43,8 @@ const ADAPTERS: [(&str, &str); 10] = [
     ("rusqlite", "db"),
     ("rusqlite_migration", "db"),
     ("reqwest", "cloud"),
+    ("rumqttc", "cloud"),
+    ("tokio_rustls", "cloud"),
     ("sd_notify", "supervise"),
     ("zbus", "board"),
 ];

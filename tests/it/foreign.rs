@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -98,10 +98,11 @@ fn read(stream: &mut impl std::io::Read) -> Option<Recorded> {
     })
 }
 
-/// A Python with the pinned library, made once beside the build.
+/// A Python with the pinned libraries, made once beside the build.
 pub fn python() -> PathBuf {
-    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _made = ONE_AT_A_TIME.lock().unwrap();
+    // Several tests of this process want it at once.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let wanted = root.join("tests/foreign/requirements.txt");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();

@@ -11,12 +11,14 @@ use sentrycam_cloud::testing::Cloud;
 use sentrycam_testcam::{Auth, Options, TestCamera};
 
 use crate::fixture::wait_until;
+use crate::mqtt_site::Site;
 use crate::process::{Agent, Home, last_words};
 
 /// Has characters that every encoding changes.
 const RIGHT: &str = "Canary+right/0f3a9c=&?pw";
 const WRONG: &str = "Canary+wrong/7be41d=&?pw";
 const INLINE: &str = "Canary+inline/c0ffee";
+const BROKER: &str = "Canary+broker/5ea1ed=&?pw";
 
 /// Everything that can be searched, by name.
 type Haystack = Vec<(String, Vec<u8>)>;
@@ -84,7 +86,17 @@ async fn no_secret_is_written_or_shown_anywhere() {
         .write_credentials("box", &home.path("edge.json"))
         .await
         .unwrap();
-    std::fs::write(home.path("ca.pem"), cloud.ca_pem()).unwrap();
+    let site = Site::new().await;
+    let id = &credentials.edge_id;
+    let control = site.broker.control();
+    control.add_device(id, BROKER).await.unwrap();
+    let edge = std::fs::read(home.path("edge.json")).unwrap();
+    let mut edge: serde_json::Value = serde_json::from_slice(&edge).unwrap();
+    edge["mqtt"] = serde_json::json!({ "host": "localhost", "port": site.broker.port(), "client_id": id,
+                                       "username": id, "password": BROKER });
+    std::fs::write(home.path("edge.json"), edge.to_string()).unwrap();
+    let roots = cloud.ca_pem().to_owned() + &std::fs::read_to_string(site.ca()).unwrap();
+    std::fs::write(home.path("ca.pem"), roots).unwrap();
     for (file, secret) in [("right.password", RIGHT), ("wrong.password", WRONG)] {
         std::fs::write(home.path(file), format!("{secret}\n")).unwrap();
         std::fs::set_permissions(home.path(file), std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -133,7 +145,8 @@ async fn no_secret_is_written_or_shown_anywhere() {
                 last_words(&home.path("err"))
             );
             let log = std::fs::read_to_string(home.path("err")).unwrap_or_default();
-            log.matches("camera is up").count() >= 2
+            log.contains("the link to the broker is up")
+                && log.matches("camera is up").count() >= 2
                 && log.matches("camera is down").count() >= 3
                 && home.number("select count(*) from outbox where class < 3") == Some(0)
         },
@@ -185,7 +198,12 @@ async fn no_secret_is_written_or_shown_anywhere() {
 
     let secret = credentials.edge_secret.expose();
     let mut needles = forms("edge_secret", secret);
-    for (name, canary) in [("right", RIGHT), ("wrong", WRONG), ("inline", INLINE)] {
+    for (name, canary) in [
+        ("right", RIGHT),
+        ("wrong", WRONG),
+        ("inline", INLINE),
+        ("broker", BROKER),
+    ] {
         needles.extend(forms(name, canary.as_bytes()));
     }
     // The search finds what is there: the files that hold the secrets on purpose.

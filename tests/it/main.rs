@@ -28,6 +28,7 @@ mod model;
 mod mqtt_site;
 mod process;
 mod reboot;
+mod round_trip;
 mod running;
 mod sampler;
 mod secrets;

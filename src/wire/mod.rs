@@ -5,7 +5,9 @@
 
 pub mod agreement;
 pub mod answer;
+pub mod claim;
 pub mod envelope;
 pub mod keys;
+pub mod seal;
 pub mod signature;
 pub mod skew;

@@ -1,3 +1,7 @@
-//! The machine: clocks, entropy. The only folder that reads them.
+//! The machine: clocks, entropy, button, light, its name on the local network. The only folder that names their crates.
+pub mod announce;
+pub mod button;
 pub mod clock;
 pub mod entropy;
+pub mod facts;
+pub mod led;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use toml::Table;
 use url::Url;
 
+use super::board;
 use super::table::{Faults, Section};
 use super::{
     CameraConfig, CloudConfig, Config, Fault, MotionConfig, RecordingConfig, RtspTransport,
@@ -40,6 +41,7 @@ impl Config {
             .unwrap_or_else(|| "/var/lib/sentrycam".into());
         let spool = top.table("spool");
         let cloud = top.take("cloud");
+        let board = top.table("board");
         let cameras = top.tables("camera", MAX_CAMERAS);
         top.end();
         let config = Config {
@@ -59,6 +61,7 @@ impl Config {
                 }
                 None => None,
             },
+            board: board::config(Section::new("board", board, &mut faults)),
             cameras: cameras
                 .into_iter()
                 .enumerate()
@@ -128,6 +131,13 @@ fn cloud_config(mut s: Section<'_>, state_dir: &Path) -> CloudConfig {
                 Duration::from_secs(3600),
             )
             .unwrap_or(Duration::from_secs(60)),
+        api_base: s.read("api_base", |v| {
+            board::api_base(v.as_str().ok_or("must be a text in quotes")?)
+        }),
+        claim_code_file: s
+            .path_buf("claim_code_file")
+            .unwrap_or_else(|| "/boot/firmware/sentrycam-claim.txt".into()),
+        announce: s.boolean("announce").unwrap_or(true),
     };
     s.end();
     config

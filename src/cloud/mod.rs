@@ -3,11 +3,15 @@
 //! TLS by rustls with `ring`; http/1.1; no redirect is followed, no proxy variable honoured; an answer is read to
 //! 1 MiB at most. Whether an answer is the cloud's own word (its signature) is told with it, never assumed.
 
+pub mod claims;
 pub mod client;
 pub mod credentials;
 pub mod keys;
+pub mod store;
 pub mod tls;
 
+pub use claims::ClaimApi;
 pub use client::{Client, ClientError, Reply, Transport};
 pub use credentials::Credentials;
 pub use keys::Keys;
+pub use store::{Pending, Store};

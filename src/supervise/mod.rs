@@ -4,6 +4,7 @@
 //! is against the flow of the data; a phase that takes longer than its share is left behind by name. A task that ends
 //! by a panic ends the process, and systemd starts it again.
 
+pub mod failpoint;
 pub mod logging;
 pub mod watchdog;
 

@@ -1,5 +1,6 @@
 //! Builds the agent from its configuration, starts it, ends it in order. The only file that knows everyone; no loop.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -8,32 +9,35 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::agent::camera::{self, CameraContext, ClipStore};
+use crate::agent::claimer::{self, Claimer};
 use crate::agent::health::Health;
 use crate::agent::journal::{Fact, Journal, journal};
 use crate::agent::status::StatusHub;
+use crate::agent::syncer::{self, MakeUploader};
 use crate::agent::time::TimeKeeper;
-use crate::agent::uploader::Uploader;
-use crate::agent::{records, startup, status};
+use crate::agent::uploader::{SyncStatus, Uploader};
+use crate::agent::{records, startup, status, wipe};
 use crate::board::clock::Clock;
 use crate::board::entropy::Entropy;
 use crate::cloud::client::TOTAL_TIMEOUT;
-use crate::cloud::{Client, Keys, tls};
-use crate::config::{CloudConfig, Config};
+use crate::cloud::tls::{self, TlsConfigs};
+use crate::cloud::{Client, Keys, Store};
+use crate::config::Config;
 use crate::db::{self, Db, IdSource, Urgency};
 use crate::model::RecordId;
 use crate::outbox::quota::Quotas;
 use crate::spool::Spool;
-use crate::supervise::{Phase, Supervisor, logging, watchdog};
+use crate::supervise::{Phase, Supervisor, failpoint, logging, watchdog};
 use crate::wire::keys::KeySlot;
 
 /// The last pass of the uploader at shutdown.
 const LAST_SYNC: Duration = Duration::from_millis(2500);
 
-/// Runs the agent until a signal.
-pub fn run(config: Config) -> anyhow::Result<ExitCode> {
+/// Runs the agent until a signal. `None`: it has to start anew, because its owner changed.
+pub fn run(config: Config) -> anyhow::Result<Option<ExitCode>> {
     logging::init();
     crate::media::init().context("GStreamer is not complete")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -51,7 +55,7 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
 async fn main(
     config: Config,
     handle: tokio::runtime::Handle,
-) -> anyhow::Result<(ExitCode, db::open::Closer)> {
+) -> anyhow::Result<(Option<ExitCode>, db::open::Closer)> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     std::fs::create_dir_all(&config.state_dir).with_context(|| {
@@ -60,6 +64,11 @@ async fn main(
             config.state_dir.display()
         )
     })?;
+
+    let spool = Spool::new(&config.spool);
+    let store = Store::new(&credentials_file(&config), failpoint::hit);
+    wipe::carry_out(&config.state_dir, &spool, &store)
+        .context("what a former owner left cannot be removed")?;
 
     let clock = Clock::default();
     let entropy = Entropy::default();
@@ -83,7 +92,6 @@ async fn main(
         time.raise_floor(floor);
     }
 
-    let spool = Spool::new(&config.spool);
     let started = time.mono();
     match startup::repair(&db, &spool, &ids, started).await {
         Ok(repaired) if repaired != startup::Repaired::default() => {
@@ -128,23 +136,54 @@ async fn main(
         .await;
 
     let status = StatusHub::default();
+    let restart = Arc::new(Notify::new());
     let sync = match &config.cloud {
         Some(cloud) => {
-            let uploader = uploader(cloud, &db, &time, &entropy)?;
-            let sync = uploader.status();
+            let (state, sync) = watch::channel(SyncStatus {
+                state: "starting",
+                ..SyncStatus::default()
+            });
+            let source = time.clone();
+            let tls =
+                tls::client_config(cloud.ca_file.as_deref(), Arc::new(move || source.wall()))?;
+            let (claimer, handle) = Claimer::new(claimer::Parts {
+                cloud: cloud.clone(),
+                board: config.board.clone(),
+                state_dir: config.state_dir.clone(),
+                store,
+                tls: tls.clone(),
+                db: db.clone(),
+                journal: journal.clone(),
+                time: time.clone(),
+                entropy: entropy.clone(),
+                ids: ids.clone(),
+                status: status.clone(),
+                sync: sync.clone(),
+                restart: Arc::clone(&restart),
+            });
+            let make = uploaders(&db, &time, &entropy, tls, handle.unclaimed.clone());
             let stop = supervisor.stop_token(Phase::Sync);
-            supervisor.spawn(
-                Phase::Sync,
-                "uploader",
-                uploader.run(Arc::clone(&wake), stop, LAST_SYNC),
+            let syncer = syncer::run(
+                handle.keys.clone(),
+                make,
+                state,
+                Arc::clone(&wake),
+                stop,
+                LAST_SYNC,
             );
-            Some(sync)
+            supervisor.spawn(Phase::Sync, "uploader", syncer);
+            // Held until the intake ends: it writes records.
+            let stop = supervisor.stop_token(Phase::Intake);
+            supervisor.spawn(Phase::Intake, "claimer", claimer.run(stop));
+            serve_control(&mut supervisor, &config, handle.clone());
+            Some((sync, handle))
         }
         None => {
             tracing::info!("no cloud in the configuration, running standalone");
             None
         }
     };
+    let (sync, claims) = sync.unzip();
     let health = Health {
         db: db.clone(),
         journal: journal.clone(),
@@ -154,6 +193,7 @@ async fn main(
         status: status.clone(),
         sync,
         heartbeat: config.cloud.as_ref().map(|c| c.heartbeat),
+        beat_now: claims.map(|c| c.claimed),
         started,
     };
     supervisor.spawn(
@@ -190,19 +230,22 @@ async fn main(
 
     let mut writer = db.stats();
     let code = tokio::select! {
-        _ = terminate.recv() => ExitCode::SUCCESS,
-        _ = interrupt.recv() => ExitCode::SUCCESS,
+        _ = terminate.recv() => Some(ExitCode::SUCCESS),
+        _ = interrupt.recv() => Some(ExitCode::SUCCESS),
+        () = restart.notified() => None,
         name = supervisor.failure() => {
             tracing::error!(task = name, "a task failed, ending so that the agent is started again");
-            ExitCode::FAILURE
+            Some(ExitCode::FAILURE)
         }
         _ = writer.wait_for(|s| s.failed) => {
             tracing::error!("the database failed, ending so that it is checked at the next start");
-            ExitCode::FAILURE
+            Some(ExitCode::FAILURE)
         }
     };
     tracing::info!("shutting down");
-    watchdog::stopping();
+    if code.is_some() {
+        watchdog::stopping();
+    }
     drop(db);
     tokio::select! {
         _ = supervisor.shut_down(goodbye(journal, &ids, &time)) => {}
@@ -212,25 +255,42 @@ async fn main(
     Ok((code, closer))
 }
 
-fn uploader(
-    cloud: &CloudConfig,
+fn credentials_file(config: &Config) -> PathBuf {
+    let named = config.cloud.as_ref().map(|c| c.credentials_file.clone());
+    named.unwrap_or_else(|| config.state_dir.join("credentials/current.json"))
+}
+
+/// Makes an uploader of whatever keys come.
+fn uploaders(
     db: &Db,
     time: &TimeKeeper,
     entropy: &Entropy,
-) -> anyhow::Result<Uploader> {
-    let keys = Keys::load(&cloud.credentials_file)
-        .context("the cloud's credentials cannot be used (cloud.credentials_file)")?;
-    let source = time.clone();
-    let tls = tls::client_config(cloud.ca_file.as_deref(), Arc::new(move || source.wall()))?;
-    let current = keys.of(KeySlot::Current);
-    tracing::info!(edge_id = current.edge_id, cloud = %current.api_base, tenant = current.tenant, "syncing to the cloud");
-    let client = Client::new(keys, tls, TOTAL_TIMEOUT)?;
-    Ok(Uploader::new(
-        db.clone(),
-        client,
-        time.clone(),
-        entropy.clone(),
-    ))
+    tls: TlsConfigs,
+    unclaimed: mpsc::Sender<String>,
+) -> MakeUploader {
+    let (db, time, entropy) = (db.clone(), time.clone(), entropy.clone());
+    Box::new(move |keys: Keys| {
+        let current = keys.of(KeySlot::Current);
+        tracing::info!(edge_id = current.edge_id, cloud = %current.api_base, tenant = current.tenant, "syncing to the cloud");
+        let client = Client::new(keys, tls.clone(), TOTAL_TIMEOUT).map_err(|e| e.to_string())?;
+        Ok(
+            Uploader::new(db.clone(), client, time.clone(), entropy.clone())
+                .telling_unclaimed(unclaimed.clone()),
+        )
+    })
+}
+
+/// The socket for claiming and unclaiming.
+fn serve_control(supervisor: &mut Supervisor, config: &Config, handle: claimer::Handle) {
+    let (dir, stop) = (
+        config.state_dir.clone(),
+        supervisor.stop_token(Phase::Intake),
+    );
+    supervisor.spawn(Phase::Intake, "control", async move {
+        if let Err(e) = claimer::control::serve(&dir, handle, stop).await {
+            tracing::warn!(error = %e, "nobody at this machine can claim it");
+        }
+    });
 }
 
 /// Status socket and watchdog.

@@ -73,6 +73,9 @@ pub struct Status {
     pub cameras: BTreeMap<String, CameraStatus>,
     /// The link to the cloud and the outbox, as JSON.
     pub sync: serde_json::Value,
+    /// Whose the device is, and the claim that goes on.
+    #[serde(default)]
+    pub claim: serde_json::Value,
     /// Unsent records.
     pub backlog: serde_json::Value,
     /// Disk of the clips, the database, this process.

@@ -9,7 +9,7 @@ mod exchange;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::time::TimeKeeper;
@@ -79,6 +79,7 @@ pub struct Uploader<T = Client> {
     refused_in_a_row: u32,
     no_gzip_until: Mono,
     status: watch::Sender<SyncStatus>,
+    unclaimed: Option<mpsc::Sender<String>>,
 }
 
 impl<T: Transport> Uploader<T> {
@@ -102,7 +103,24 @@ impl<T: Transport> Uploader<T> {
             refused_in_a_row: 0,
             no_gzip_until: Mono(0),
             status,
+            unclaimed: None,
         }
+    }
+
+    /// Tells how it is through this from now on.
+    pub fn reporting_to(mut self, status: watch::Sender<SyncStatus>) -> Self {
+        status.send_modify(|s| {
+            s.state = "starting";
+            s.last_error = None;
+        });
+        self.status = status;
+        self
+    }
+
+    /// Tells here the name of the key with which the cloud said, signed, that the device is unclaimed.
+    pub fn telling_unclaimed(mut self, to: mpsc::Sender<String>) -> Self {
+        self.unclaimed = Some(to);
+        self
     }
 
     /// How the link is.
@@ -248,8 +266,13 @@ impl<T: Transport> Uploader<T> {
                 Ok(self.pause("misconfigured", &text, now + MISCONFIGURED_PAUSE))
             }
             Reaction::TooOld => Ok(self.pause("too_old", &text, now + MISCONFIGURED_PAUSE)),
-            // What follows a proven unclaim is the claim's business; here it only stops the sending.
-            Reaction::Unclaimed => Ok(self.pause("unclaimed", &text, now + MISCONFIGURED_PAUSE)),
+            Reaction::Unclaimed => {
+                // What follows is the claimer's business. Full: it is busy with the same news.
+                if let Some(to) = &self.unclaimed {
+                    let _ = to.try_send(self.client.key_id(self.keys.slot()).to_owned());
+                }
+                Ok(self.pause("unclaimed", &text, now + MISCONFIGURED_PAUSE))
+            }
             Reaction::NoCompression if now < self.no_gzip_until => {
                 // It went out plain and was refused all the same.
                 self.failed("retrying", &text);

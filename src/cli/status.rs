@@ -53,6 +53,11 @@ fn show(s: &Status) -> anyhow::Result<()> {
         text(sync, "delivered"),
         text(sync, "rejected"),
     );
+    if let Some(state) = s.claim["state"].as_str() {
+        let owner = s.claim["tenant"].as_str().or(s.claim["edge_id"].as_str());
+        let owner = owner.map(|o| format!(" by {o}")).unwrap_or_default();
+        println!("claim: {state}{owner}");
+    }
     let rows: u64 = s.backlog["rows"]
         .as_array()
         .map(|r| r.iter().filter_map(|v| v.as_u64()).sum())

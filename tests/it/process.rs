@@ -64,6 +64,11 @@ pub struct Agent(Child);
 impl Agent {
     /// Starts it with `log` as its filter; what it prints is appended to `out` and `err` in its home.
     pub fn start(home: &Home, log: &str) -> Agent {
+        Self::start_cut(home, log, None)
+    }
+
+    /// The same, to be cut at a step where one is named.
+    pub fn start_cut(home: &Home, log: &str, step: Option<&str>) -> Agent {
         let append = |name| {
             File::options()
                 .create(true)
@@ -75,6 +80,7 @@ impl Agent {
             .arg(home.path("sentrycam.toml"))
             .arg("run")
             .env("SENTRYCAM_LOG", log)
+            .envs(step.map(|step| ("SENTRYCAM_FAIL_AT", step)))
             .stdout(append("out").unwrap())
             .stderr(append("err").unwrap())
             .process_group(0)

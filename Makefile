@@ -11,7 +11,7 @@ BIN := target/debug
 # What runs and what builds it; Debian 12 and 13.
 PACKAGES := gcc pkg-config libclang-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev \
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
-    gstreamer1.0-libav gstreamer1.0-x gstreamer1.0-tools glib-networking ca-certificates ffmpeg postgresql \
+    gstreamer1.0-libav gstreamer1.0-x gstreamer1.0-tools glib-networking ca-certificates ffmpeg mosquitto postgresql \
     python3-venv procps util-linux
 
 .PHONY: demo test bench crash deps deny lint footage

@@ -27,6 +27,12 @@ pub enum AdminError {
     /// Several have this name.
     #[error("several {0}s have that name; use the id")]
     Ambiguous(&'static str),
+    /// What is wanted makes no sense; says why.
+    #[error("{0}")]
+    Refused(String),
+    /// It makes sense, but not now; says why.
+    #[error("{0}")]
+    Conflict(String),
 }
 
 impl From<tokio_postgres::Error> for AdminError {
@@ -143,14 +149,41 @@ pub async fn revoke(db: &Db, edge_id: &str) -> Result<(), AdminError> {
     change(db, sql, edge_id, "REVOKE", "device").await
 }
 
-/// Gives a device back: its next request gets a signed 410 `unclaimed`.
+/// Gives a device back: its next request gets a signed 410 `unclaimed`, and its MQTT client goes at once.
 ///
 /// # Errors
 /// `Unknown` when there is no such device.
 pub async fn unclaim(db: &Db, edge_id: &str) -> Result<(), AdminError> {
-    let sql = "update devices set status = 'unclaimed', unclaimed_at = now(), updated_at = now()
-               where edge_id = $1 returning organization_id";
-    change(db, sql, edge_id, "UNCLAIM", "device").await
+    let mut client = db.client().await?;
+    let tx = client.transaction().await?;
+    unclaim_in(&tx, edge_id).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// The same in a transaction, which may have named a tenant. The current key stays known, so that the 410 can be
+/// signed; one that was never confirmed goes.
+///
+/// # Errors
+/// `Unknown` when there is no such device.
+pub async fn unclaim_in(tx: &Transaction<'_>, edge_id: &str) -> Result<(), AdminError> {
+    let row = tx
+        .query_opt(
+            "update devices set status = 'unclaimed', unclaimed_at = coalesce(unclaimed_at, now()), updated_at = now()
+             where edge_id = $1 and deleted_at is null returning organization_id, id",
+            &[&edge_id],
+        )
+        .await?
+        .ok_or(AdminError::Unknown("device"))?;
+    let (organization, device): (Uuid, Uuid) = (row.get(0), row.get(1));
+    tx.execute(
+        "delete from edge_credentials where device_id = $1 and state = 'next'",
+        &[&device],
+    )
+    .await?;
+    crate::claiming::mqtt::want_absent(tx, device).await?;
+    record(tx, organization, "UNCLAIM", "device", edge_id, json!({})).await?;
+    Ok(())
 }
 
 /// Suspends an organization (403 `suspended` for its devices), or lifts that.
@@ -234,7 +267,7 @@ pub async fn create_api_key(
     Ok(key)
 }
 
-async fn record(
+pub(crate) async fn record(
     tx: &Transaction<'_>,
     organization: Uuid,
     action: &str,
@@ -268,21 +301,33 @@ pub enum Listing {
     Recordings,
     /// `alerts`
     Alerts,
+    /// `commands`
+    Commands,
     /// `edge_records`
     Records,
     /// `audit_logs`
     Audit,
+    /// `claim_codes`
+    ClaimCodes,
+    /// `edge_credentials`
+    Keys,
+    /// `licenses`
+    Licenses,
 }
 
 impl Listing {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 11] = [
         Self::Devices,
         Self::Cameras,
         Self::Events,
         Self::Recordings,
         Self::Alerts,
+        Self::Commands,
         Self::Records,
         Self::Audit,
+        Self::ClaimCodes,
+        Self::Keys,
+        Self::Licenses,
     ];
 
     /// The word in paths and commands.
@@ -293,8 +338,12 @@ impl Listing {
             Self::Events => "events",
             Self::Recordings => "recordings",
             Self::Alerts => "alerts",
+            Self::Commands => "commands",
             Self::Records => "records",
             Self::Audit => "audit",
+            Self::ClaimCodes => "claim-codes",
+            Self::Keys => "keys",
+            Self::Licenses => "licenses",
         }
     }
 
@@ -304,7 +353,7 @@ impl Listing {
     }
 
     /// Columns, joins and order; every list can be cut to a device by `d.edge_id`.
-    fn sql(self) -> (&'static str, &'static str, &'static str) {
+    pub(crate) fn sql(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Devices => (
                 "d.id, d.edge_id, d.name, d.role, d.status, d.platform, d.app_version, d.hostname,
@@ -338,6 +387,13 @@ impl Listing {
                 "alerts t join devices d on d.id = t.device_id",
                 "t.triggered_at desc, t.id",
             ),
+            Self::Commands => (
+                "t.id, d.edge_id, t.n, t.command_type, t.payload, t.status, t.rev, t.hinted, t.late_status, t.code,
+                 t.progress, t.result, t.error, t.retry_count, t.issued_at, t.expires_at,
+                 t.last_dispatched_at, t.acknowledged_at, t.started_at, t.completed_at, t.updated_at",
+                "commands t join devices d on d.id = t.device_id",
+                "t.created_at desc, t.n desc",
+            ),
             Self::Records => (
                 "t.id, d.edge_id, t.type, t.subject, t.time, t.timequality, t.severity, t.epoch,
                  t.sequence, t.boot_id, t.received_at, t.record",
@@ -349,6 +405,24 @@ impl Listing {
                  t.previous_hash, t.row_hash, t.created_at",
                 "audit_logs t left join devices d on d.id = t.actor_device_id",
                 "t.id desc",
+            ),
+            Self::ClaimCodes => (
+                "t.id, t.device_name, t.status, t.created_at, t.expires_at, t.claimed_at, d.edge_id",
+                "claim_codes t left join devices d on d.id = t.claimed_by_device_id",
+                "t.created_at desc",
+            ),
+            Self::Keys => (
+                "t.edge_key, d.edge_id, t.state, t.created_at, t.confirmed_at, t.retired_at, t.claim_id",
+                "edge_credentials t join devices d on d.id = t.device_id",
+                "t.created_at desc, t.id desc",
+            ),
+            Self::Licenses => (
+                "t.id, o.name as organization, p.name as plan, t.status, t.modules, t.expires_at,
+                 coalesce(t.max_edge_servers, p.max_edge_servers) as max_edge_servers,
+                 coalesce(t.max_cameras, p.max_cameras) as max_cameras",
+                "licenses t join organizations o on o.id = t.organization_id
+                 join subscription_plans p on p.id = t.plan_id left join devices d on false",
+                "t.created_at desc",
             ),
         }
     }

@@ -12,15 +12,20 @@
 //! ```
 
 pub mod admin;
+pub mod broker;
 pub mod cert;
+pub mod claiming;
 pub mod cli;
 pub mod clock;
+pub mod command;
 pub mod credentials;
 pub mod db;
 pub mod edge;
 pub mod faults;
 pub mod http;
 pub mod ingest;
+pub mod jws;
+pub mod license;
 pub mod migrate;
 pub mod postgres;
 pub mod problem;

@@ -21,36 +21,27 @@ struct Migration {
 }
 
 macro_rules! migration {
-    ($version:literal, $name:literal) => {
+    ($version:literal, $name:literal, $file:literal) => {
         Migration {
             version: $version,
             name: $name,
-            up: include_str!(concat!(
-                "../migrations/",
-                "000",
-                $version,
-                "_",
-                $name,
-                ".up.sql"
-            )),
-            down: include_str!(concat!(
-                "../migrations/",
-                "000",
-                $version,
-                "_",
-                $name,
-                ".down.sql"
-            )),
+            up: include_str!(concat!("../migrations/", $file, ".up.sql")),
+            down: include_str!(concat!("../migrations/", $file, ".down.sql")),
         }
     };
 }
 
 const MIGRATIONS: &[Migration] = &[
-    migration!(1, "organizations"),
-    migration!(2, "devices"),
-    migration!(3, "records"),
-    migration!(4, "projections"),
-    migration!(5, "audit"),
+    migration!(1, "organizations", "0001_organizations"),
+    migration!(2, "devices", "0002_devices"),
+    migration!(3, "records", "0003_records"),
+    migration!(4, "projections", "0004_projections"),
+    migration!(5, "audit", "0005_audit"),
+    migration!(6, "claiming", "0006_claiming"),
+    migration!(7, "rotation", "0007_rotation"),
+    migration!(8, "licenses", "0008_licenses"),
+    migration!(9, "mqtt_clients", "0009_mqtt_clients"),
+    migration!(10, "commands", "0010_commands"),
 ];
 
 const CREATE_TRACKING: &str = "create table if not exists schema_migrations (

@@ -18,6 +18,8 @@ pub struct Problem {
     pub detail: String,
     /// One extra header, such as `Retry-After`.
     pub header: Option<(HeaderName, String)>,
+    /// Extension members (RFC 9457 section 3.2).
+    pub members: Vec<(&'static str, serde_json::Value)>,
 }
 
 impl Problem {
@@ -28,7 +30,14 @@ impl Problem {
             code,
             detail: detail.into(),
             header: None,
+            members: Vec::new(),
         }
+    }
+
+    /// The same with an extension member.
+    pub fn with(mut self, name: &'static str, value: impl Into<serde_json::Value>) -> Self {
+        self.members.push((name, value.into()));
+        self
     }
 
     /// 400: the request cannot be understood.
@@ -70,7 +79,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = response(self.status, self.code, &self.detail);
+        let mut response = with_members(self.status, self.code, &self.detail, &self.members);
         if let Some((name, value)) = self.header
             && let Ok(value) = HeaderValue::from_str(&value)
         {
@@ -82,14 +91,42 @@ impl IntoResponse for Problem {
 
 /// A problem with any code, for the fault layer.
 pub fn response(status: StatusCode, code: &str, detail: &str) -> Response {
-    let body = serde_json::json!({
+    with_members(status, code, detail, &[])
+}
+
+fn with_members(
+    status: StatusCode,
+    code: &str,
+    detail: &str,
+    members: &[(&'static str, serde_json::Value)],
+) -> Response {
+    let mut body = serde_json::json!({
         "type": format!("urn:sentrycam:problem:{code}"),
         "title": status.canonical_reason().unwrap_or("Error"),
         "status": status.as_u16(),
         "detail": detail,
     });
+    for (name, value) in members {
+        body[*name] = value.clone();
+    }
     let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
     (status, content_type, body.to_string()).into_response()
+}
+
+impl From<crate::admin::AdminError> for Problem {
+    fn from(error: crate::admin::AdminError) -> Self {
+        use crate::admin::AdminError;
+        match error {
+            AdminError::Db(error) if !error.is_data() => error.into(),
+            AdminError::Unknown(_) => {
+                Self::new(StatusCode::NOT_FOUND, "not-found", error.to_string())
+            }
+            AdminError::Conflict(_) => {
+                Self::new(StatusCode::CONFLICT, "conflict", error.to_string())
+            }
+            other => Self::malformed(other.to_string()),
+        }
+    }
 }
 
 impl From<crate::db::DbError> for Problem {

@@ -7,6 +7,7 @@
 
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 
 /// The environment variable with the wrapping key, base64 of 32 bytes.
@@ -49,6 +50,11 @@ impl Secret {
         &self.0
     }
 
+    /// Unpadded base64url: how a password of MQTT is written.
+    pub fn expose_base64url(&self) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(self.0)
+    }
+
     /// Base64, for the credentials file only.
     pub fn expose_base64(&self) -> String {
         BASE64_STANDARD.encode(self.0)
@@ -61,8 +67,11 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// The key that wraps every `edge_secret` in the database.
-pub struct WrappingKey(LessSafeKey);
+/// The key that wraps every `edge_secret` in the database, and its sister that hashes codes.
+pub struct WrappingKey {
+    aead: LessSafeKey,
+    codes: hmac::Key,
+}
 
 impl std::fmt::Debug for WrappingKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -96,7 +105,19 @@ impl WrappingKey {
     /// `Key` when there are not 32.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, SecretError> {
         let key = UnboundKey::new(&AES_256_GCM, bytes).map_err(|_| SecretError::Key)?;
-        Ok(Self(LessSafeKey::new(key)))
+        let derived = hmac::sign(
+            &hmac::Key::new(hmac::HMAC_SHA256, bytes),
+            b"sentrycam-cloud/codes/v1",
+        );
+        Ok(Self {
+            aead: LessSafeKey::new(key),
+            codes: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()),
+        })
+    }
+
+    /// Hash of a code of few bits: whoever reads the database cannot try all codes without this key.
+    pub fn hash_code(&self, kind: &str, code: &str) -> String {
+        hex(hmac::sign(&self.codes, format!("{kind}\0{code}").as_bytes()).as_ref())
     }
 
     /// Wraps a device's secret: nonce ‖ ciphertext ‖ tag.
@@ -106,7 +127,7 @@ impl WrappingKey {
     pub fn wrap(&self, edge_id: &str, secret: &Secret) -> Result<Vec<u8>, SecretError> {
         let nonce: [u8; NONCE_LEN] = random()?;
         let mut sealed = secret.0.to_vec();
-        self.0
+        self.aead
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),
                 Aad::from(edge_id.as_bytes()),
@@ -128,7 +149,7 @@ impl WrappingKey {
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SecretError::Unwrap)?;
         let mut sealed = sealed.to_vec();
         let opened = self
-            .0
+            .aead
             .open_in_place(nonce, Aad::from(edge_id.as_bytes()), &mut sealed)
             .map_err(|_| SecretError::Unwrap)?;
         Ok(Secret(
@@ -159,11 +180,12 @@ pub fn random_base64url<const N: usize>() -> Result<String, SecretError> {
 
 /// SHA-256 as lower-case hexadecimal, for key hashes and hash chains.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    ring::digest::digest(&ring::digest::SHA256, bytes)
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

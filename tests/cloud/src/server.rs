@@ -13,7 +13,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::task::JoinHandle;
 
+use crate::claiming;
 use crate::clock::Clock;
+use crate::command::deliver;
 use crate::db::{Db, DbError};
 use crate::edge::verify::sweep_nonces;
 use crate::faults::Faults;
@@ -23,6 +25,10 @@ use crate::secret::WrappingKey;
 
 /// How often nonces are swept.
 const SWEEP: Duration = Duration::from_secs(60);
+/// How often commands are looked at that nobody acknowledged.
+const EXPIRE: Duration = Duration::from_secs(1);
+/// How often claims are swept and the broker is told what it does not know.
+const CLAIMS: Duration = Duration::from_secs(1);
 /// How long requests may take to finish at the end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -72,6 +78,10 @@ pub struct Options {
     pub faults: Option<Faults>,
     /// The clock.
     pub clock: Clock,
+    /// Times and limits of claiming.
+    pub claiming: claiming::Settings,
+    /// The broker that devices are sent to.
+    pub mqtt: Option<claiming::Mqtt>,
 }
 
 /// A server that runs until it is stopped or dropped.
@@ -85,6 +95,8 @@ pub struct Server {
     handle: Handle<SocketAddr>,
     serving: JoinHandle<std::io::Result<()>>,
     sweeping: JoinHandle<()>,
+    expiring: JoinHandle<()>,
+    claiming: JoinHandle<()>,
 }
 
 impl Server {
@@ -103,12 +115,14 @@ impl Server {
             .unwrap_or_else(|| format!("localhost:{}", address.port()));
         let app = Arc::new(App {
             db: db.clone(),
-            clock: options.clock,
+            clock: options.clock.clone(),
             wrapping_key: options.wrapping_key,
             authority: normal_authority(&authority),
             faults: options.faults,
+            claiming: options.claiming,
+            mqtt: options.mqtt,
         });
-        let service = router(app.clone()).into_make_service();
+        let service = router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
         let handle = Handle::new();
         let server = axum_server::from_tcp(listener)
             .map_err(listen)?
@@ -122,7 +136,9 @@ impl Server {
             }
             None => tokio::spawn(server.acceptor(CutAcceptor).serve(service)),
         };
-        let sweeping = tokio::spawn(sweep(db));
+        let sweeping = tokio::spawn(sweep(db.clone()));
+        let expiring = tokio::spawn(expire(db, options.clock));
+        let claiming = tokio::spawn(tend_claims(app.clone()));
         Ok(Self {
             address,
             app,
@@ -130,6 +146,8 @@ impl Server {
             handle,
             serving,
             sweeping,
+            expiring,
+            claiming,
         })
     }
 
@@ -162,6 +180,8 @@ impl Drop for Server {
         self.handle.shutdown();
         self.serving.abort();
         self.sweeping.abort();
+        self.expiring.abort();
+        self.claiming.abort();
     }
 }
 
@@ -173,6 +193,43 @@ async fn sweep(db: Db) {
             Ok(swept) => tracing::debug!(swept, "nonces swept"),
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "nonces not swept");
+            }
+        }
+    }
+}
+
+/// Sweeps claims that are over, and tells the broker what it does not know yet.
+async fn tend_claims(app: Arc<App>) {
+    let mut every = tokio::time::interval(CLAIMS);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        if let Err(error) = claiming::queue::sweep(&app.db, app.clock.now(0)).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "claims not swept");
+        }
+        if let Some(mqtt) = &app.mqtt
+            && let Err(error) = claiming::mqtt::sync(&app.db, &app.wrapping_key, mqtt).await
+        {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the broker was not told"
+            );
+        }
+    }
+}
+
+async fn expire(db: Db, clock: Clock) {
+    let mut every = tokio::time::interval(EXPIRE);
+    loop {
+        every.tick().await;
+        match deliver::expire(&db, clock.now(0)).await {
+            Ok(0) => {}
+            Ok(expired) => tracing::info!(expired, "commands expired"),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "commands not expired"
+                );
             }
         }
     }

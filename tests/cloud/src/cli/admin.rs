@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::table;
+use super::{claim, command, table};
 use crate::admin::{self, Listing};
 use crate::db::Db;
 use crate::secret::WrappingKey;
@@ -52,7 +52,7 @@ enum Command {
         /// The device.
         edge_id: String,
     },
-    /// Give a device back: its next request gets a signed 410.
+    /// Give a device back: its next request gets a signed 410, and the broker throws it out.
     Unclaim {
         /// The device.
         edge_id: String,
@@ -92,6 +92,31 @@ enum Command {
     Records(List),
     /// List audit entries.
     Audit(List),
+    /// List commands.
+    Commands(List),
+    /// Make a claim code and print it, once. Wants SENTRYCAM_CLOUD_KEY.
+    CreateClaimCode(claim::CreateCode),
+    /// List claim codes, without the codes.
+    ClaimCodes(List),
+    /// List claim windows that are open or bound.
+    Claims(claim::Windows),
+    /// Bind a box to an organization, by the user code that it shows or by the id of its window.
+    Bind(claim::Bind),
+    /// Ask a device to change its key.
+    Rotate(claim::Rotate),
+    /// List the keys of devices, without the secrets.
+    Keys(List),
+    /// Show what an organization may have, or give it a licence.
+    License(claim::License),
+    /// List licences.
+    Licenses(List),
+    /// Send a device a command.
+    Send(command::Send),
+    /// Show a command.
+    #[command(name = "command")]
+    One(command::One),
+    /// Take a command back that was not handed out yet.
+    Cancel(command::Cancel),
 }
 
 #[derive(Debug, Args)]
@@ -153,6 +178,18 @@ impl Admin {
                 say(self.json, json!({ "key": key }), &key);
                 return Ok(());
             }
+            Command::Send(send) => return send.run(&db, self.json).await,
+            Command::One(one) => return one.run(&db, self.json).await,
+            Command::Cancel(cancel) => return cancel.run(&db, self.json).await,
+            Command::Commands(list) => (Listing::Commands, list),
+            Command::CreateClaimCode(code) => return code.run(&db, self.json).await,
+            Command::Claims(windows) => return windows.run(&db, self.json).await,
+            Command::Bind(bind) => return bind.run(&db, self.json).await,
+            Command::Rotate(rotate) => return rotate.run(&db, self.json).await,
+            Command::License(license) => return license.run(&db, self.json).await,
+            Command::ClaimCodes(list) => (Listing::ClaimCodes, list),
+            Command::Keys(list) => (Listing::Keys, list),
+            Command::Licenses(list) => (Listing::Licenses, list),
             Command::Devices(list) => (Listing::Devices, list),
             Command::Cameras(list) => (Listing::Cameras, list),
             Command::Events(list) => (Listing::Events, list),
@@ -173,7 +210,7 @@ impl Admin {
     }
 }
 
-fn say(as_json: bool, value: serde_json::Value, text: &str) {
+pub(super) fn say(as_json: bool, value: serde_json::Value, text: &str) {
     if as_json {
         println!("{value}")
     } else {

@@ -1,6 +1,8 @@
 //! The command line: serve, migrate, administer, and what the demo and scripts need.
 
 mod admin;
+mod claim;
+mod command;
 mod table;
 
 use std::net::SocketAddr;
@@ -10,7 +12,9 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::broker::Broker;
 use crate::cert::DevCert;
+use crate::claiming;
 use crate::clock::Clock;
 use crate::db::{APP_ROLE, Db};
 use crate::faults::Faults;
@@ -77,6 +81,15 @@ struct Serve {
     /// Let anyone who reaches /faults make the cloud misbehave. For tests.
     #[arg(long)]
     faults: bool,
+    /// Start a private Mosquitto in this directory and send devices to it; it ends with the cloud.
+    #[arg(long, requires = "tls_key")]
+    mqtt_dir: Option<PathBuf>,
+    /// Its TLS port on 127.0.0.1; 0 picks one.
+    #[arg(long, default_value_t = 0)]
+    mqtt_port: u16,
+    /// What devices call it; must be a name of the certificate.
+    #[arg(long, default_value = "localhost")]
+    mqtt_host: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -158,6 +171,20 @@ impl Serve {
             }),
             _ => None,
         };
+        let broker = match (&self.mqtt_dir, &tls) {
+            (Some(directory), Some(tls)) => {
+                let broker =
+                    Broker::serving(directory, &tls.cert_pem, &tls.key_pem, self.mqtt_port)?;
+                println!("mqtt {}:{}", self.mqtt_host, broker.port());
+                Some(broker)
+            }
+            _ => None,
+        };
+        let mqtt = broker.as_ref().map(|broker| claiming::Mqtt {
+            host: self.mqtt_host,
+            port: broker.port(),
+            control: broker.control(),
+        });
         let server = Server::start(Options {
             listen: self.listen,
             database: self.database,
@@ -166,6 +193,8 @@ impl Serve {
             wrapping_key: WrappingKey::from_env()?,
             faults: self.faults.then(Faults::default),
             clock: Clock::default(),
+            claiming: claiming::Settings::default(),
+            mqtt,
         })
         .await?;
         let base = server.base();
@@ -182,6 +211,7 @@ impl Serve {
         }
         tracing::info!("stopping");
         server.stop().await;
+        drop(broker);
         Ok(())
     }
 }

@@ -49,6 +49,15 @@ fn columns(listing: Listing) -> &'static [&'static str] {
             "status",
             "title",
         ],
+        Listing::Commands => &[
+            "issued_at",
+            "edge_id",
+            "n",
+            "command_type",
+            "status",
+            "code",
+            "id",
+        ],
         Listing::Records => &[
             "received_at",
             "edge_id",
@@ -58,23 +67,45 @@ fn columns(listing: Listing) -> &'static [&'static str] {
             "id",
         ],
         Listing::Audit => &["created_at", "actor", "action", "entity_type", "entity_id"],
+        Listing::ClaimCodes => &[
+            "created_at",
+            "device_name",
+            "status",
+            "expires_at",
+            "edge_id",
+        ],
+        Listing::Keys => &["edge_id", "edge_key", "state", "created_at", "retired_at"],
+        Listing::Licenses => &[
+            "organization",
+            "plan",
+            "status",
+            "max_edge_servers",
+            "max_cameras",
+            "modules",
+            "expires_at",
+        ],
     }
 }
 
 /// The table of these rows.
 pub fn of(listing: Listing, rows: &[Value]) -> Table {
+    with(columns(listing), rows)
+}
+
+/// The table of these columns.
+pub fn with(columns: &[&str], rows: &[Value]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(columns(listing));
+    table.set_header(columns);
     for row in rows {
-        table.add_row(columns(listing).iter().map(|column| cell(&row[*column])));
+        table.add_row(columns.iter().map(|column| cell(&row[*column])));
     }
     table
 }
 
 /// Text without control characters: what devices send is shown on a terminal.
-fn cell(value: &Value) -> String {
+pub(super) fn cell(value: &Value) -> String {
     let text = match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),

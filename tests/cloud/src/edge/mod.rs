@@ -1,23 +1,30 @@
-//! The device API under `/edge/v1`: events, time, commands, twin.
+//! The device API under `/edge/v1`: events, time, commands, twin, claims, credentials.
 //!
-//! Every route is behind one gate that reads the body within its bound, verifies the request and signs
+//! Every route but the first three of claiming is behind one gate that reads the body within its bound, verifies the request and signs
 //! every 2xx answer and every 410. Handlers see a `Caller` and plain bytes.
 
+pub mod claims;
 pub mod verify;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Extension, Request, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Extension, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
+use serde::Deserialize;
+
+use crate::command::deliver;
+use crate::db::{self, DbError};
 use crate::faults::Injected;
 use crate::http::App;
 use crate::ingest;
+use crate::jws;
 use crate::problem::Problem;
 use crate::sf;
 use crate::signature::IDEMPOTENCY_KEY;
@@ -33,7 +40,9 @@ pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route(TIME_PATH, get(time))
         .route("/edge/v1/commands", get(commands))
         .route("/edge/v1/twin", get(twin))
+        .merge(claims::signed())
         .route_layer(middleware::from_fn_with_state(app.clone(), gate))
+        .merge(claims::unsigned())
 }
 
 /// Verifies, hands on, signs.
@@ -73,7 +82,7 @@ async fn gate(State(app): State<Arc<App>>, request: Request, next: Next) -> Resp
 }
 
 /// An answer of JSON.
-fn json(status: StatusCode, value: &serde_json::Value) -> Response {
+pub(super) fn json(status: StatusCode, value: &serde_json::Value) -> Response {
     (
         status,
         [(header::CONTENT_TYPE, "application/json")],
@@ -149,9 +158,57 @@ async fn time(State(app): State<Arc<App>>, injected: Option<Extension<Injected>>
     )
 }
 
-/// `GET /edge/v1/commands?after=N&limit=M`: no commands are issued yet.
-async fn commands() -> Response {
-    json(StatusCode::OK, &serde_json::json!({ "commands": [] }))
+#[derive(Debug, Deserialize)]
+struct CommandsQuery {
+    /// The highest number that the device has.
+    #[serde(default)]
+    after: i64,
+    /// At most so many, at most 16.
+    limit: Option<i64>,
+}
+
+/// `GET /edge/v1/commands?after=N&limit=M`: what nobody has acknowledged yet, signed one by one.
+async fn commands(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    injected: Option<Extension<Injected>>,
+    query: Result<Query<CommandsQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Extension(injected) = injected.unwrap_or_default();
+    let Ok(Query(query)) = query else {
+        return Err(Problem::malformed("after and limit must be integers"));
+    };
+    let limit = query
+        .limit
+        .unwrap_or(deliver::MAX_LIMIT)
+        .clamp(1, deliver::MAX_LIMIT);
+    let now = app.clock.now(injected.skew_s);
+    let (device, edge_id) = (caller.device_id, &caller.edge_id);
+    let mut client = app.db.client().await?;
+    let tx = client.transaction().await.map_err(DbError::from)?;
+    db::set_tenant(&tx, caller.organization_id).await?;
+    let mut documents = deliver::hand_out(&tx, device, edge_id, query.after, limit, now).await?;
+    if injected.stale {
+        documents.extend(deliver::stale(&tx, device, edge_id).await?);
+    }
+    tx.commit().await.map_err(DbError::from)?;
+    let mut signed = Vec::with_capacity(documents.len());
+    for document in &documents {
+        let jws = caller
+            .document(jws::COMMAND, &document.claims())
+            .map_err(|_| Problem::unavailable())?;
+        if injected.duplicate {
+            signed.push(jws.clone());
+        }
+        signed.push(jws);
+    }
+    if injected.reorder {
+        signed.reverse();
+    }
+    Ok(json(
+        StatusCode::OK,
+        &serde_json::json!({ "commands": signed }),
+    ))
 }
 
 /// `GET /edge/v1/twin`: no device has a twin yet.

@@ -15,9 +15,11 @@ use axum::response::{IntoResponse, Response};
 use ring::hmac;
 use uuid::Uuid;
 
+use crate::claiming::confirm;
 use crate::clock::http_date;
 use crate::db::{self, DbError};
 use crate::http::App;
+use crate::jws::{self, JwsError};
 use crate::problem::Problem;
 use crate::signature::{self, Answering, Message};
 
@@ -36,6 +38,8 @@ pub struct Caller {
     pub organization_id: Uuid,
     /// The public name, as in CloudEvents `source`.
     pub edge_id: String,
+    /// The claim that this key is to confirm; none for a key that counts already.
+    pub claim: Option<Uuid>,
     key: hmac::Key,
     answering: Answering,
 }
@@ -72,6 +76,15 @@ struct Known {
     secret_wrapped: Vec<u8>,
     unclaimed: bool,
     suspended: bool,
+    claim: Option<Uuid>,
+}
+
+/// The claim that a path confirms.
+fn confirms(path: &str) -> Option<Uuid> {
+    let id = path
+        .strip_prefix("/edge/v1/claims/")?
+        .strip_suffix("/confirm")?;
+    Uuid::parse_str(id).ok()
 }
 
 /// Verifies a request.
@@ -95,9 +108,16 @@ pub async fn verify(
 
     let mut client = app.db.client().await?;
     let tx = client.transaction().await.map_err(DbError::from)?;
-    let known = look_up(&tx, &claim.keyid)
-        .await?
-        .ok_or_else(|| Problem::unauthorized("unknown-key", "the key is not known"))?;
+    let mut known = look_up(&tx, &claim.keyid).await?;
+    if known.is_none()
+        && let Some(id) = confirms(message.path)
+    {
+        let pending = look_up_claim(&tx, &claim.keyid, id, now).await?;
+        // A key that never counted and is gone: nothing of value is lost, so that needs no signature.
+        known = Some(pending.ok_or_else(confirm::gone)?);
+    }
+    let known =
+        known.ok_or_else(|| Problem::unauthorized("unknown-key", "the key is not known"))?;
     let asks_for_the_time = message.path == TIME_PATH;
     if !asks_for_the_time && now.as_second().abs_diff(claim.created) > MAX_SKEW_S {
         let problem =
@@ -128,6 +148,7 @@ pub async fn verify(
         device_id: known.device_id,
         organization_id: known.organization_id,
         edge_id: known.edge_id,
+        claim: known.claim,
         key,
         answering: Answering {
             method: message.method.to_owned(),
@@ -185,6 +206,42 @@ async fn look_up(
         secret_wrapped: credential.get(2),
         unclaimed: device.get(1),
         suspended: device.get(2),
+        claim: None,
+    }))
+}
+
+/// A key that was approved and waits for this very confirm.
+async fn look_up_claim(
+    tx: &deadpool_postgres::Transaction<'_>,
+    keyid: &str,
+    id: Uuid,
+    now: jiff::Timestamp,
+) -> Result<Option<Known>, DbError> {
+    let statement = tx
+        .prepare_cached(
+            "select device_id, organization_id, edge_id, secret_wrapped from device_claiming_queue
+             where edge_key = $1 and claim_id = $2 and state = 'approved' and confirm_by >= $3",
+        )
+        .await?;
+    let Some(row) = tx.query_opt(&statement, &[&keyid, &id, &now]).await? else {
+        return Ok(None);
+    };
+    let organization_id: Uuid = row.get(1);
+    db::set_tenant(tx, organization_id).await?;
+    let statement = tx
+        .prepare_cached(
+            "select status <> 'active' or deleted_at is not null from organizations where id = $1",
+        )
+        .await?;
+    let suspended = tx.query_one(&statement, &[&organization_id]).await?.get(0);
+    Ok(Some(Known {
+        device_id: row.get(0),
+        organization_id,
+        edge_id: row.get(2),
+        secret_wrapped: row.get(3),
+        unclaimed: false,
+        suspended,
+        claim: Some(id),
     }))
 }
 
@@ -215,6 +272,19 @@ pub async fn sweep_nonces(db: &db::Db) -> Result<u64, DbError> {
 }
 
 impl Caller {
+    /// The `keyid` that signed.
+    pub fn edge_key(&self) -> &str {
+        &self.answering.keyid
+    }
+
+    /// Signs a document with the key that the device has just used, so that it surely has it.
+    ///
+    /// # Errors
+    /// When the claims are no JSON.
+    pub fn document(&self, typ: &str, claims: &impl serde::Serialize) -> Result<String, JwsError> {
+        jws::sign(&self.key, &self.answering.keyid, typ, claims)
+    }
+
     /// Signs an answer to this caller: `Date`, `Content-Digest`, `Signature-Input`, `Signature`.
     pub async fn sign(&self, response: Response, now: jiff::Timestamp) -> Response {
         let (mut parts, body) = response.into_parts();

@@ -38,8 +38,10 @@ pub struct Injected {
     pub skew_s: i64,
     /// Process the batch twice, answer the second time.
     pub duplicate: bool,
-    /// Results in reversed order.
+    /// Results, or commands, in reversed order.
     pub reorder: bool,
+    /// Hand out commands again that have ended or expired.
+    pub stale: bool,
     /// Store nothing, answer without results.
     pub empty_results: bool,
     /// Store nothing, answer `retry` for each record.
@@ -223,6 +225,7 @@ pub async fn layer(State(app): State<Arc<App>>, request: Request, next: Next) ->
         What::Skew { seconds } => injected.skew_s = *seconds,
         What::Duplicate => injected.duplicate = true,
         What::Reorder => injected.reorder = true,
+        What::Stale => injected.stale = true,
         What::EmptyResults => injected.empty_results = true,
         What::RetryAll => injected.retry_all = true,
         _ => {}
@@ -308,6 +311,7 @@ async fn act(what: &What, request: Request, next: Next, cut: &Cut) -> Response {
         What::Skew { .. }
         | What::Duplicate
         | What::Reorder
+        | What::Stale
         | What::EmptyResults
         | What::RetryAll => next.run(request).await,
     }

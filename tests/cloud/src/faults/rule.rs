@@ -31,10 +31,12 @@ pub enum What {
     CutBefore,
     /// Process and commit, then cut the connection instead of answering.
     CutAfterCommit,
-    /// Process the batch twice; the answer is the second's.
+    /// Process the batch twice; the answer is the second's. Commands: hand out each twice.
     Duplicate,
-    /// Answer with the results in reversed order.
+    /// Answer with the results, or the commands, in reversed order.
     Reorder,
+    /// Hand out the newest commands again, whether they have ended or expired.
+    Stale,
     /// For this request the cloud's clock is so far ahead.
     Skew {
         /// Seconds, may be negative.

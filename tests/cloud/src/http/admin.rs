@@ -30,12 +30,12 @@ pub fn routes() -> Router<Arc<App>> {
 }
 
 /// Who the key belongs to.
-struct Key {
-    organization_id: uuid::Uuid,
-    role: String,
+pub(super) struct Key {
+    pub(super) organization_id: uuid::Uuid,
+    pub(super) role: String,
 }
 
-fn forbidden() -> Problem {
+pub(super) fn forbidden() -> Problem {
     Problem::new(
         StatusCode::FORBIDDEN,
         "forbidden",
@@ -43,7 +43,7 @@ fn forbidden() -> Problem {
     )
 }
 
-async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Key, Problem> {
+pub(super) async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Key, Problem> {
     let unknown = || Problem::unauthorized("unknown-key", "a valid Bearer key is needed");
     let bearer = headers
         .get(header::AUTHORIZATION)
@@ -80,7 +80,7 @@ async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Key, Problem> {
 }
 
 #[derive(Debug, Deserialize)]
-struct ListQuery {
+pub(super) struct ListQuery {
     limit: Option<i64>,
 }
 
@@ -92,7 +92,7 @@ async fn list_devices(
     list(state, Path("devices".to_owned()), headers, query).await
 }
 
-async fn list(
+pub(super) async fn list(
     State(app): State<Arc<App>>,
     Path(listing): Path<String>,
     headers: HeaderMap,
@@ -139,7 +139,7 @@ async fn create_device(
     Ok((StatusCode::CREATED, json, text).into_response())
 }
 
-fn answer(status: StatusCode, value: &Value) -> Response {
+pub(super) fn answer(status: StatusCode, value: &Value) -> Response {
     (
         status,
         [(header::CONTENT_TYPE, "application/json")],

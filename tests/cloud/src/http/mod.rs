@@ -4,6 +4,8 @@
 
 pub mod admin;
 pub mod body;
+pub mod claims;
+pub mod command;
 
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 
+use crate::claiming;
 use crate::clock::{Clock, http_date};
 use crate::db::Db;
 use crate::faults::{self, Faults, Injected};
@@ -32,6 +35,10 @@ pub struct App {
     pub authority: String,
     /// The fault layer, when it is on.
     pub faults: Option<Faults>,
+    /// Times and limits of claiming.
+    pub claiming: claiming::Settings,
+    /// The broker that devices are sent to, when there is one.
+    pub mqtt: Option<claiming::Mqtt>,
 }
 
 /// Lower case, and without the default port of https (RFC 9421 section 2.2.3).
@@ -44,7 +51,9 @@ pub fn normal_authority(authority: &str) -> String {
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new()
         .merge(crate::edge::routes(&app))
-        .merge(admin::routes());
+        .merge(admin::routes())
+        .merge(claims::routes())
+        .merge(command::routes());
     if app.faults.is_some() {
         router = router.merge(faults::routes());
     }

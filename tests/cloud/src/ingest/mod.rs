@@ -18,6 +18,7 @@ mod store;
 use deadpool_postgres::Transaction;
 use serde_json::{Value, json};
 
+use crate::command::deliver;
 use crate::db::{self, Db, DbError};
 use crate::edge::verify::Caller;
 use crate::problem::Problem;
@@ -78,6 +79,12 @@ pub fn answer(results: Vec<Outcome>) -> Value {
     json!({ "results": results, "commands_pending": 0, "twin_version": 0 })
 }
 
+/// Tells the device what waits for it, so that it need not poll.
+async fn hint(tx: &Transaction<'_>, caller: &Caller, answer: &mut Value) -> Result<(), DbError> {
+    answer["commands_pending"] = deliver::pending(tx, caller.device_id).await?.into();
+    Ok(())
+}
+
 /// Stores a batch and returns its answer, after the commit.
 ///
 /// # Errors
@@ -126,7 +133,8 @@ pub async fn ingest(
         .iter()
         .filter(|outcome| outcome.status == "accepted")
         .count();
-    let answer = answer(results);
+    let mut answer = answer(results);
+    hint(&tx, caller, &mut answer).await?;
     if let Some(key) = &key
         && final_answer
     {

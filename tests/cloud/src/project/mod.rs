@@ -11,12 +11,14 @@
 //! | `recording.opened/closed/uploaded/deleted/lost` | `recordings` |
 //! | `camera.up/down/degraded` | `cameras`, and `alerts` for down |
 //! | `agent.started/stopping/heartbeat/health` | `devices` |
+//! | `command.status` | `commands` |
 //! | `audit.entry` | `audit_logs` |
 //! | `sync.gap`, `db.recovered`, anything else critical | `alerts` |
 
 pub mod alert;
 pub mod audit;
 pub mod camera;
+pub mod command;
 pub mod device;
 pub mod event;
 pub mod parts;
@@ -44,6 +46,8 @@ pub enum Payload {
     Camera(camera::Kind, Box<camera::Data>),
     /// `agent.*`; true for `agent.stopping`
     Agent(bool, Box<device::Data>),
+    /// `command.status`
+    Command(Box<command::Data>),
     /// `audit.entry`
     Audit(Box<audit::Data>),
     /// `sync.gap`, `db.recovered`: the type of alert they raise
@@ -76,6 +80,11 @@ impl Payload {
             Some("agent.stopping") => Self::Agent(true, parse(data)?),
             Some("agent.started" | "agent.heartbeat" | "agent.health") => {
                 Self::Agent(false, parse(data)?)
+            }
+            Some("command.status") => {
+                let data: Box<command::Data> = parse(data)?;
+                data.check()?;
+                Self::Command(data)
             }
             Some("audit.entry") => Self::Audit(parse(data)?),
             Some("sync.gap") => Self::Notice("sync_gap"),
@@ -162,6 +171,7 @@ pub async fn project(
         camera::project(tx, caller, records, &ranks).await?;
         event::project(tx, caller, records).await?;
         recording::project(tx, caller, records).await?;
+        command::project(tx, caller, records, &ranks).await?;
         audit::project(tx, caller, records).await?;
         alert::project(tx, caller, records, &ranks).await?;
         device::project(tx, caller, records, &ranks).await?;

@@ -13,9 +13,12 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use super::Cluster;
-use crate::admin::{self, Listing};
+use crate::admin::{self, AdminError, Listing};
+use crate::broker::Broker;
 use crate::cert::DevCert;
+use crate::claiming::{Limits, Mqtt, Settings};
 use crate::clock::Clock;
+use crate::command::{self, Wanted};
 use crate::credentials::Credentials;
 use crate::db::{Db, DbError};
 use crate::faults::Faults;
@@ -29,9 +32,23 @@ pub struct CloudBuilder {
     listen: Option<SocketAddr>,
     authority: Option<String>,
     certificate: Option<DevCert>,
+    claiming: Option<Settings>,
+    broker: bool,
 }
 
 impl CloudBuilder {
+    /// Claims with these times and limits instead of the usual ones of tests: one poll a second, no limits.
+    pub fn claiming(mut self, settings: Settings) -> Self {
+        self.claiming = Some(settings);
+        self
+    }
+
+    /// Starts a real Mosquitto beside the cloud and sends claimed devices to it.
+    pub fn broker(mut self) -> Self {
+        self.broker = true;
+        self
+    }
+
     /// Uses this cluster instead of the shared one.
     pub fn cluster(mut self, cluster: &'static Cluster) -> Self {
         self.cluster = Some(cluster);
@@ -93,7 +110,17 @@ impl CloudBuilder {
             authority: self.authority,
             organization: Uuid::nil(),
             server: None,
+            broker: None,
+            claiming: self.claiming.unwrap_or_else(|| Settings {
+                interval_s: 1,
+                limits: Limits::none(),
+                ..Settings::default()
+            }),
         };
+        if self.broker {
+            let mqtt = cloud.directory.path().join("mqtt");
+            cloud.broker = Some(Broker::start(&mqtt, &cloud.certificate)?);
+        }
         cloud.organization = cloud.create_organization("Test").await?;
         cloud.start_again().await?;
         Ok(cloud)
@@ -107,7 +134,7 @@ pub struct Cloud {
     cluster: &'static Cluster,
     database: String,
     owner: Db,
-    wrapping_key: [u8; 32],
+    pub(super) wrapping_key: [u8; 32],
     certificate: DevCert,
     directory: TempDir,
     faults: Faults,
@@ -116,6 +143,8 @@ pub struct Cloud {
     authority: Option<String>,
     organization: Uuid,
     server: Option<Server>,
+    broker: Option<Broker>,
+    pub(super) claiming: Settings,
 }
 
 impl Cloud {
@@ -154,6 +183,11 @@ impl Cloud {
     /// The same as a file.
     pub fn ca_path(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
+    }
+
+    /// The broker, when there is one.
+    pub fn broker(&self) -> Option<&Broker> {
+        self.broker.as_ref()
     }
 
     /// The fault rules, and what was seen.
@@ -198,15 +232,21 @@ impl Cloud {
         Ok(runtime.spawn(future).await?)
     }
 
-    /// Makes another organization.
+    /// Makes another organization, with room for a thousand boxes.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn create_organization(&self, name: &str) -> Result<Uuid> {
         let (db, name) = (self.owner(), name.to_owned());
-        Ok(self
+        let id = self
             .on_cloud(async move { admin::create_organization(&db, &name).await })
-            .await??)
+            .await??;
+        // Tests of licences give their own.
+        self.execute(&format!(
+            "update organizations set max_edge_servers = 1000, max_cameras = 1000 where id = '{id}'"
+        ))
+        .await?;
+        Ok(id)
     }
 
     /// Makes a device of the first organization.
@@ -282,6 +322,48 @@ impl Cloud {
         let made =
             self.on_cloud(async move { admin::create_api_key(&db, id, "test", &role).await });
         Ok(made.await??)
+    }
+
+    /// Sends a device a command and returns it as the admin API shows it; `["id"]` is its id.
+    ///
+    /// # Errors
+    /// When it makes no sense, or the database refuses.
+    pub async fn send_command(&self, edge_id: &str, wanted: Wanted) -> Result<Value> {
+        let (db, edge_id, now) = (self.owner(), edge_id.to_owned(), self.clock.now(0));
+        let sent = self.on_cloud(async move {
+            let mut client = db.client().await?;
+            let tx = client.transaction().await.map_err(DbError::from)?;
+            let sent = command::send(&tx, &edge_id, &wanted, now).await?;
+            tx.commit().await.map_err(DbError::from)?;
+            Ok::<_, AdminError>(sent)
+        });
+        Ok(sent.await??)
+    }
+
+    /// A command as it is now.
+    ///
+    /// # Errors
+    /// When there is no such command.
+    pub async fn command(&self, id: Uuid) -> Result<Value> {
+        let db = self.owner();
+        let found = self.on_cloud(async move {
+            let mut client = db.client().await?;
+            let tx = client.transaction().await.map_err(DbError::from)?;
+            command::show(&tx, id).await
+        });
+        Ok(found.await??)
+    }
+
+    /// Waits for the end of a command and returns it.
+    ///
+    /// # Errors
+    /// When it does not end in time; says where it is.
+    pub async fn wait_command(&self, id: Uuid, at_most: Duration) -> Result<Value> {
+        let ended = format!("(select completed_at is not null from commands where id = '{id}')");
+        let waited = self.wait_for(&ended, at_most).await;
+        let found = self.command(id).await?;
+        waited.with_context(|| found.to_string())?;
+        Ok(found)
     }
 
     /// Rows as the operator sees them (all organizations), newest first, at most 100,000.
@@ -380,6 +462,12 @@ impl Cloud {
             wrapping_key: WrappingKey::from_bytes(&self.wrapping_key)?,
             faults: Some(self.faults.clone()),
             clock: self.clock.clone(),
+            claiming: self.claiming.clone(),
+            mqtt: self.broker.as_ref().map(|broker| Mqtt {
+                host: "localhost".to_owned(),
+                port: broker.port(),
+                control: broker.control(),
+            }),
         };
         let server = self.on_cloud(Server::start(options)).await??;
         self.listen = server.address;

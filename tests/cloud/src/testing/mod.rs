@@ -13,6 +13,7 @@
 //! # Ok(()) }
 //! ```
 
+mod claims;
 mod cloud;
 mod cluster;
 

@@ -284,6 +284,11 @@ pub fn client(cloud: &Cloud) -> reqwest::Client {
 }
 
 fn client_trusting(ca_pem: &str) -> reqwest::Client {
+    client_from(ca_pem, "127.0.0.1")
+}
+
+/// The same from another address of the loopback network.
+pub fn client_from(ca_pem: &str, address: &str) -> reqwest::Client {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
     let mut roots = rustls::RootCertStore::empty();
     roots
@@ -298,6 +303,7 @@ fn client_trusting(ca_pem: &str) -> reqwest::Client {
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .no_proxy()
+        .local_address(address.parse::<std::net::IpAddr>().unwrap())
         .build()
         .unwrap()
 }

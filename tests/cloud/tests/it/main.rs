@@ -2,10 +2,18 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod admin;
+mod blank;
+mod broker;
+mod claim_limits;
+mod claims;
+mod commands;
 mod device;
 mod faults;
 mod ingest;
+mod licenses;
 mod migrations;
+mod mqtt;
 mod projections;
+mod rotation;
 mod tenants;
 mod verification;

@@ -7,7 +7,11 @@ use serde_json::json;
 use uuid::Uuid;
 
 /// Every table with a tenant.
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 18] = [
+    "device_claiming_queue",
+    "claim_codes",
+    "licenses",
+    "mqtt_clients",
     "organizations",
     "users",
     "user_roles",
@@ -21,6 +25,7 @@ const TABLES: [&str; 13] = [
     "events",
     "recordings",
     "alerts",
+    "commands",
 ];
 
 /// One row in every table, for the first organization.
@@ -36,16 +41,32 @@ async fn fill(cloud: &Cloud) -> Device {
     batch.idempotency_key = Some("k".into());
     assert_eq!(device.send(batch).await.statuses(), ["accepted"; 3]);
     cloud.create_api_key("viewer").await.unwrap();
+    cloud
+        .create_claim_code(cloud.organization(), "gate")
+        .await
+        .unwrap();
     let organization = cloud.organization();
     let user = Uuid::now_v7();
     cloud
         .execute(&format!(
             "insert into users (id, organization_id, email) values ('{user}', '{organization}', 'a@example.com');
              insert into user_roles (user_id, organization_id, role_id)
-             select '{user}', '{organization}', id from roles where name = 'admin'"
+             select '{user}', '{organization}', id from roles where name = 'admin';
+             insert into licenses (id, organization_id, plan_id, license_key)
+             select '{user}', '{organization}', id, 'lic_of_the_test' from subscription_plans where name = 'basic';
+             insert into mqtt_clients (device_id, organization_id, edge_id, wanted)
+             select id, organization_id, edge_id, 'absent' from devices;
+             insert into device_claiming_queue (claim_id, token_hash, kem_pk, methods, ip_address, network,
+                    user_code_hash, state, created_at, expires_at, interval_s, organization_id, method)
+             select gen_random_uuid(), repeat(c, 64), decode(repeat('00', 32), 'hex'), '{{U}}', '127.0.0.1', '127.0.0.1',
+                    repeat(c, 64), s, now(), now() + interval '600 seconds', 5, o, m
+             from (values ('1', 'bound', '{organization}'::uuid, 'U'), ('2', 'open', null, null)) as v (c, s, o, m)"
         ))
         .await
         .unwrap();
+    let wanted = sentrycam_cloud::command::Wanted::new("snapshot", json!({}));
+    let sent = cloud.send_command(&device.credentials.edge_id, wanted);
+    sent.await.unwrap();
     device
 }
 
@@ -118,6 +139,7 @@ async fn a_second_organization_cannot_write_into_the_first() {
         "events",
         "recordings",
         "alerts",
+        "commands",
     ] {
         let sql = format!("update {table} set organization_id = '{own}'");
         assert_eq!(attempt(sql).await, Ok(0), "{table}");
@@ -149,6 +171,12 @@ async fn a_second_organization_cannot_write_into_the_first() {
             "record",
             format!(
                 "insert into edge_records (device_id, organization_id, id, type, time, epoch, sequence, severity, record) values ('{id}', '{first}', '{new}', 't', now(), '{new}', 1, 'info', '{{}}')"
+            ),
+        ),
+        (
+            "command",
+            format!(
+                "insert into commands (id, organization_id, device_id, n, command_type, payload, issued_at, expires_at) values ('{new}', '{first}', '{id}', 9, 'reboot', '{{}}', now(), now() + interval '1 hour')"
             ),
         ),
         (

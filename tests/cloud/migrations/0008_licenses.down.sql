@@ -1,0 +1,1 @@
+drop table licenses, subscription_plans;

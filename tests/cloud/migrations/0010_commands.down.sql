@@ -1,0 +1,2 @@
+drop table commands;
+alter table devices drop column last_command_n;

@@ -7,7 +7,7 @@
 
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::agreement::{EphemeralPrivateKey, UnparsedPublicKey, X25519, agree_ephemeral};
-use ring::rand::SecureRandom;
+use ring::rand as source;
 use ring::{digest, hmac};
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -44,7 +44,7 @@ impl KemKey {
     ///
     /// # Errors
     /// The random source does not work.
-    pub fn generate(random: &dyn SecureRandom) -> Result<KemKey, SealError> {
+    pub fn generate(random: &dyn source::SecureRandom) -> Result<KemKey, SealError> {
         let private = EphemeralPrivateKey::generate(&X25519, random).map_err(|_| SealError)?;
         let public = private.compute_public_key().map_err(|_| SealError)?;
         Ok(KemKey {

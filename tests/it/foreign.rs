@@ -99,7 +99,7 @@ fn read(stream: &mut impl std::io::Read) -> Option<Recorded> {
 }
 
 /// A Python with the pinned library, made once beside the build.
-fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let wanted = root.join("tests/foreign/requirements.txt");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();

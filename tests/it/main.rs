@@ -19,6 +19,7 @@ mod edge;
 mod expiry;
 mod fixture;
 mod foreign;
+mod foreign_seal;
 mod model;
 mod process;
 mod running;

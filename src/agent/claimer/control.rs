@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::net::unix::OwnedReadHalf;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -76,39 +76,41 @@ async fn talk(stream: UnixStream, handle: Handle) -> std::io::Result<()> {
         Ok(Ask::Unclaim { wipe }) => handle.unclaim(*wipe).await,
         Ok(Ask::Claim { code }) => claim(&handle, code.as_deref()).await,
     };
-    let follow = done.is_ok() && matches!(ask, Ok(Ask::Claim { .. }));
+    let follows = done.is_ok() && matches!(ask, Ok(Ask::Claim { .. }));
     send(
         &mut write,
         &serde_json::json!({ "ok": done.is_ok(), "refused": done.err() }),
     )
     .await?;
-    let mut status = handle.status.clone();
-    while follow {
-        let now = status.borrow_and_update().clone();
-        send(&mut write, &now).await?;
-        let over = matches!(now.state.as_str(), "claimed" | "unclaimed");
-        if over || status.changed().await.is_err() {
-            break;
-        }
+    if follows {
+        follow(&handle, &mut write).await?;
     }
     write.shutdown().await
 }
 
-/// Opens a window and waits until that can be seen; with a window open and no code, that one is followed.
+/// Sends each state until the claim is over.
+async fn follow(handle: &Handle, write: &mut OwnedWriteHalf) -> std::io::Result<()> {
+    let mut status = handle.status.clone();
+    loop {
+        let now = status.borrow_and_update().clone();
+        send(write, &now).await?;
+        let over = matches!(now.state.as_str(), "claimed" | "unclaimed");
+        if over || status.changed().await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Opens a window; with a window open and no code, that one is followed.
 async fn claim(handle: &Handle, code: Option<&str>) -> Result<(), Refused> {
     let code = code
         .map(ClaimCode::parse)
         .transpose()
         .map_err(|e| Refused::new("code", e))?;
     match handle.open(code).await {
-        Err(e) if e.code == "open" || e.code == "confirming" => {}
-        other => other?,
+        Err(e) if e.code == "open" || e.code == "confirming" => Ok(()),
+        other => other,
     }
-    let mut status = handle.status.clone();
-    let begun = status
-        .wait_for(|s| !matches!(s.state.as_str(), "claimed" | "unclaimed") || s.ended.is_some());
-    let _ = tokio::time::timeout(IO_TIMEOUT, begun).await;
-    Ok(())
 }
 
 async fn send<T: Serialize>(

@@ -143,7 +143,10 @@ impl Claimer {
             return;
         }
         let next = match self.machine.base() {
-            Base::Claimed { .. } => return self.code_file = None,
+            Base::Claimed { .. } => {
+                self.code_file = None;
+                return;
+            }
             Base::Unclaimed if self.machine.is_open() => now + CODE_RETRY,
             Base::Unclaimed => {
                 match self.open(Some(code.clone())) {

@@ -271,10 +271,12 @@ impl Claimer {
                 tracing::warn!(
                     "the records here are a former owner's: they are removed, the agent starts anew"
                 );
-                if let Err(e) = wipe::order(&self.parts.state_dir, Wipe::Records) {
-                    tracing::error!(error = %e, "the former owner's records cannot be removed, nothing is sent");
+                match wipe::order(&self.parts.state_dir, Wipe::Records) {
+                    Ok(()) => self.parts.restart.notify_one(),
+                    Err(e) => {
+                        tracing::error!(error = %e, "the former owner's records cannot be removed, nothing is sent");
+                    }
                 }
-                self.parts.restart.notify_one();
                 false
             }
             None => {

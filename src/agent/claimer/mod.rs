@@ -313,10 +313,15 @@ impl Claimer {
                 self.button = None;
             }
             Input::Request(Request::Open(code, answer)) => {
-                let _ = answer.send(self.open(code));
+                let opened = self.open(code);
+                // Seen before it is answered, so that whoever asked follows this window and not the last one.
+                self.show();
+                let _ = answer.send(opened);
             }
             Input::Request(Request::Unclaim(wipe, answer)) => {
-                let _ = answer.send(self.unclaim(wipe, "request").await);
+                let unclaimed = self.unclaim(wipe, "request").await;
+                self.show();
+                let _ = answer.send(unclaimed);
             }
             Input::Unclaimed(key) => self.told_unclaimed(&key).await,
             Input::Sync => match self.parts.sync.borrow_and_update().state {

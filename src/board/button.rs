@@ -22,7 +22,10 @@ pub enum Button {
     /// Kernel's line events, uAPI v2.
     Gpio(AsyncRequest),
     /// Kernel's input events.
-    Key { stream: EventStream, code: KeyCode },
+    Key {
+        stream: Box<EventStream>,
+        code: KeyCode,
+    },
     /// `1` and `0`.
     Pipe(pipe::Receiver),
 }
@@ -53,7 +56,7 @@ impl Button {
                     )));
                 }
                 Ok(Button::Key {
-                    stream: device.into_event_stream()?,
+                    stream: Box::new(device.into_event_stream()?),
                     code,
                 })
             }

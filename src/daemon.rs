@@ -1,5 +1,8 @@
-//! Builds the agent from its configuration, starts it, ends it in order. The only file that knows everyone; no loop.
+//! Builds the agent from its configuration, starts it, ends it in order. The only module that knows everyone; no loop.
 
+mod online;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -10,37 +13,27 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
+use self::online::Online;
 use crate::agent::camera::registry::registry;
 use crate::agent::camera::{CameraContext, ClipStore, Desk};
-use crate::agent::commands::{self, Commands};
-use crate::agent::executor::Hands;
 use crate::agent::health::Health;
 use crate::agent::journal::{Fact, Journal, journal};
-use crate::agent::link::{self, Link, LinkConfig, Plugs};
 use crate::agent::status::StatusHub;
 use crate::agent::time::TimeKeeper;
-use crate::agent::twin::{self, Fetcher, Reach, store::Store};
-use crate::agent::uploader::Uploader;
-use crate::agent::{records, startup, status};
+use crate::agent::twin::{self, Reach};
+use crate::agent::{records, startup, status, wipe};
 use crate::board::clock::Clock;
 use crate::board::entropy::Entropy;
-use crate::board::logind::Logind;
-use crate::cloud::client::TOTAL_TIMEOUT;
-use crate::cloud::mqtt::Mqtts;
-use crate::cloud::{Client, Keys, Transport as _, tls};
-use crate::config::{CloudConfig, Config, summary::summary};
+use crate::cloud::Store;
+use crate::config::Config;
 use crate::db::{self, Db, IdSource, Urgency};
 use crate::model::RecordId;
 use crate::outbox::quota::Quotas;
 use crate::spool::Spool;
-use crate::supervise::{Phase, Supervisor, logging, watchdog};
-use crate::wire::keys::KeySlot;
+use crate::supervise::{Phase, Supervisor, failpoint, logging, watchdog};
 
-/// The last pass of the uploader at shutdown.
-const LAST_SYNC: Duration = Duration::from_millis(2500);
-
-/// Runs the agent until a signal.
-pub fn run(config: Config) -> anyhow::Result<ExitCode> {
+/// Runs the agent until a signal. `None`: it has to start anew, because its owner changed.
+pub fn run(config: Config) -> anyhow::Result<Option<ExitCode>> {
     logging::init();
     crate::media::init().context("GStreamer is not complete")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -58,7 +51,7 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
 async fn main(
     config: Config,
     handle: tokio::runtime::Handle,
-) -> anyhow::Result<(ExitCode, db::open::Closer)> {
+) -> anyhow::Result<(Option<ExitCode>, db::open::Closer)> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     std::fs::create_dir_all(&config.state_dir).with_context(|| {
@@ -67,6 +60,11 @@ async fn main(
             config.state_dir.display()
         )
     })?;
+
+    let spool = Spool::new(&config.spool);
+    let credentials = Store::new(&credentials_file(&config), failpoint::hit);
+    wipe::carry_out(&config.state_dir, &spool, &credentials)
+        .context("what a former owner left cannot be removed")?;
 
     let clock = Clock::default();
     let entropy = Entropy::default();
@@ -90,7 +88,6 @@ async fn main(
         time.raise_floor(floor);
     }
 
-    let spool = Spool::new(&config.spool);
     let started = time.mono();
     match startup::repair(&db, &spool, &ids, started).await {
         Ok(repaired) if repaired != startup::Repaired::default() => {
@@ -134,64 +131,35 @@ async fn main(
         )
         .await;
 
-    let store = Store::new(
+    let twins = twin::store::Store::new(
         db.clone(),
         &config.state_dir,
         ids.clone(),
         Arc::clone(&wake),
     );
-    let loaded = twin::load(&store, &config, clock.boot_id(), &time)
+    let loaded = twin::load(&twins, &config, clock.boot_id(), &time)
         .await
         .context("cannot read the twin")?;
-    let refresh = Arc::<Notify>::default();
     let (status, desk) = (StatusHub::default(), Desk::default());
-    let (mut fetching, mut linking) = (None, None);
-    let sync = match &config.cloud {
+    let restart = Arc::new(Notify::new());
+    let online = match &config.cloud {
         Some(cloud) => {
-            let (keys, tls) = access(cloud, &time)?;
-            let client = Client::new(keys.clone(), tls.clone(), TOTAL_TIMEOUT)?;
-            fetching = Some(client.clone());
-            let hands = Hands {
+            let parts = online::Parts {
+                config: &config,
+                cloud,
+                credentials,
+                db: db.clone(),
+                journal: journal.clone(),
+                time: time.clone(),
+                entropy: entropy.clone(),
+                ids: ids.clone(),
+                status: status.clone(),
                 desk: desk.clone(),
                 spool: spool.clone(),
-                min_free: config.spool.min_free,
-                twin: Some({
-                    let refresh = Arc::clone(&refresh);
-                    Arc::new(move || refresh.notify_one())
-                }),
-                machine: Logind::default(),
-                keys: client.keys().clone(),
-                rotation: None,
-                unclaim: None,
-                status: status.clone(),
-                config: summary(&config),
+                wake: Arc::clone(&wake),
+                restart: Arc::clone(&restart),
             };
-            let broker = broker(&config, &keys, &tls);
-            let (away, broker_away) = watch::channel(Some(started));
-            let commands = Commands::new(commands::Parts {
-                db: db.clone(),
-                time: time.clone(),
-                ids: ids.clone(),
-                entropy: entropy.clone(),
-                client: client.clone(),
-                hands,
-                sync: Arc::clone(&wake),
-                broker_away: broker.is_some().then_some(broker_away),
-            });
-            linking = broker.map(|broker| (broker, commands.inbox(), commands.poke(), away));
-            let uploader = Uploader::new(db.clone(), client, time.clone(), entropy.clone())
-                .poking(commands.poke())
-                .telling_of_twins(Arc::clone(&refresh));
-            let stop = supervisor.stop_token(Phase::Intake);
-            supervisor.spawn(Phase::Intake, "commands", commands.run(stop));
-            let sync = uploader.status();
-            let stop = supervisor.stop_token(Phase::Sync);
-            supervisor.spawn(
-                Phase::Sync,
-                "uploader",
-                uploader.run(Arc::clone(&wake), stop, LAST_SYNC),
-            );
-            Some(sync)
+            Some(Online::begin(parts, &mut supervisor)?)
         }
         None => {
             tracing::info!("no cloud in the configuration, running standalone");
@@ -206,8 +174,9 @@ async fn main(
         time: time.clone(),
         ids: ids.clone(),
         status: status.clone(),
-        sync,
+        sync: online.as_ref().map(Online::sync),
         heartbeat: heartbeats,
+        beat_now: online.as_ref().map(Online::claimed),
         started,
     };
     supervisor.spawn(
@@ -235,66 +204,43 @@ async fn main(
     let (cameras, registry) = registry(context, intake.clone());
     let first = loaded.effective.cameras.clone();
     supervisor.spawn(Phase::Intake, "cameras", registry.run(first));
-    // Without a cloud nobody can offer a twin; one that is stored from before stays in force.
-    let edge_id = fetching.as_ref().map(|c| c.edge_id().to_owned());
     let reach = Reach {
         cameras,
-        client: fetching.clone(),
+        // Without a cloud nobody can offer a twin; one that is stored from before stays in force.
+        clients: online
+            .as_ref()
+            .map_or_else(|| watch::channel(None).1, Online::clients),
         heartbeat,
-        status: status.clone(),
-        refresh,
+        status,
+        refresh: online.as_ref().map(Online::refresh).unwrap_or_default(),
     };
-    let (twin, task) = twin::twin(
-        store,
-        config,
-        edge_id.unwrap_or_default(),
-        clock.boot_id(),
-        time.clone(),
-        reach,
-        loaded,
-    );
-    supervisor.spawn(Phase::Intake, "twin", task.run(intake.clone()));
-    if let Some(client) = fetching {
-        let fetcher = Fetcher::new(client, time.clone(), entropy.clone(), twin.clone());
-        supervisor.spawn(Phase::Intake, "twin-fetch", fetcher.run(intake));
-    }
-    if let Some(((broker, config), commands, poke, away)) = linking {
-        let deps = link::Deps {
-            db: db.clone(),
-            time: time.clone(),
-            entropy,
-            ids: ids.clone(),
-            hub: status,
-        };
-        let plugs = Plugs {
-            commands: Arc::new(commands),
-            reported: twin.report(),
-            twin: Arc::new(twin),
-            poke,
-            away,
-        };
-        let link = Link::new(broker, config, deps, plugs);
-        let stop = supervisor.stop_token(Phase::Offline);
-        supervisor.spawn(Phase::Offline, "link", link.run(stop));
+    let (boot, twin_time) = (clock.boot_id(), time.clone());
+    let (twin, task) = twin::twin(twins, config, boot, twin_time, reach, loaded);
+    supervisor.spawn(Phase::Intake, "twin", task.run(intake));
+    if let Some(online) = online {
+        online.follow(twin, &mut supervisor);
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), epoch = %db.epoch(), "agent is up");
     watchdog::ready("recording");
 
     let mut writer = db.stats();
     let code = tokio::select! {
-        _ = terminate.recv() => ExitCode::SUCCESS,
-        _ = interrupt.recv() => ExitCode::SUCCESS,
+        _ = terminate.recv() => Some(ExitCode::SUCCESS),
+        _ = interrupt.recv() => Some(ExitCode::SUCCESS),
+        () = restart.notified() => None,
         name = supervisor.failure() => {
             tracing::error!(task = name, "a task failed, ending so that the agent is started again");
-            ExitCode::FAILURE
+            Some(ExitCode::FAILURE)
         }
         _ = writer.wait_for(|s| s.failed) => {
             tracing::error!("the database failed, ending so that it is checked at the next start");
-            ExitCode::FAILURE
+            Some(ExitCode::FAILURE)
         }
     };
     tracing::info!("shutting down");
-    watchdog::stopping();
+    if code.is_some() {
+        watchdog::stopping();
+    }
     drop(db);
     tokio::select! {
         _ = supervisor.shut_down(goodbye(journal, &ids, &time)) => {}
@@ -304,35 +250,9 @@ async fn main(
     Ok((code, closer))
 }
 
-/// How the cloud is reached: our keys, and whom to trust.
-type Access = (Keys, tls::TlsConfigs);
-
-fn access(cloud: &CloudConfig, time: &TimeKeeper) -> anyhow::Result<Access> {
-    let keys = Keys::load(&cloud.credentials_file)
-        .context("the cloud's credentials cannot be used (cloud.credentials_file)")?;
-    let source = time.clone();
-    let tls = tls::client_config(cloud.ca_file.as_deref(), Arc::new(move || source.wall()))?;
-    let current = keys.of(KeySlot::Current);
-    tracing::info!(edge_id = current.edge_id, cloud = %current.api_base, tenant = current.tenant, "syncing to the cloud");
-    Ok((keys, tls))
-}
-
-/// The broker, where there is one, and who we are to it.
-fn broker(config: &Config, keys: &Keys, tls: &tls::TlsConfigs) -> Option<(Mqtts, LinkConfig)> {
-    let current = keys.of(KeySlot::Current);
-    let Some(account) = current.mqtt.clone().filter(|_| config.mqtt.enabled) else {
-        tracing::info!("no broker, the cloud is asked by HTTPS alone");
-        return None;
-    };
-    let keep_alive = config.mqtt.keep_alive;
-    let link_config = LinkConfig {
-        edge_id: current.edge_id.clone(),
-        keep_alive,
-    };
-    Some((
-        Mqtts::new(account, tls.usual.clone(), keep_alive),
-        link_config,
-    ))
+fn credentials_file(config: &Config) -> PathBuf {
+    let named = config.cloud.as_ref().map(|c| c.credentials_file.clone());
+    named.unwrap_or_else(|| config.state_dir.join("credentials/current.json"))
 }
 
 /// Status socket and watchdog.

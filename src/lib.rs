@@ -12,13 +12,14 @@
 //! | 4 composition | `main`, [`cli`], [`daemon`] |
 //! | 3 tasks | [`agent`] |
 //! | 2 adapters | [`media`], [`db`], [`cloud`], [`spool`], [`board`], [`supervise`] |
-//! | 1 decisions | [`motion`], [`recording`], [`command`], [`link`], [`outbox`], [`restart`], [`wire`], [`twin`], [`config`] |
+//! | 1 decisions | [`motion`], [`recording`], [`claim`], [`command`], [`link`], [`outbox`], [`restart`], [`wire`], [`twin`], [`config`] |
 //! | 0 vocabulary | [`model`], [`time`], [`units`] |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod agent;
 pub mod board;
+pub mod claim;
 pub mod cli;
 pub mod cloud;
 pub mod command;

@@ -30,14 +30,15 @@ pub struct Parts {
     pub hands: Hands,
     /// Wakes the uploader.
     pub sync: Arc<Notify>,
-    /// Since when the broker is away; nothing while it is there. `None`: there is no link to one.
-    pub broker_away: Option<watch::Receiver<Option<Mono>>>,
+    /// Rung, the cloud is asked for commands at once.
+    pub poke: Arc<Notify>,
+    /// Since when the broker is away; nothing while it is there.
+    pub broker_away: watch::Receiver<Option<Mono>>,
 }
 
 /// The tasks, not yet running.
 pub struct Commands {
     inbox: Inbox,
-    bells: Bells,
     poll: Poll<Client>,
     executor: Executor,
 }
@@ -53,10 +54,12 @@ impl Commands {
             client,
             hands,
             sync,
+            poke,
             broker_away,
         } = parts;
         let bells = Bells {
             sync,
+            poke,
             ..Bells::default()
         };
         let inbox = Inbox::new(
@@ -67,8 +70,6 @@ impl Commands {
             hands.able(),
             &bells,
         );
-        // Without a link the broker is away since ever.
-        let broker_away = broker_away.unwrap_or_else(|| watch::channel(Some(Mono(0))).1);
         let poll = Poll::new(
             client,
             inbox.clone(),
@@ -77,10 +78,9 @@ impl Commands {
             Arc::clone(&bells.poke),
             broker_away,
         );
-        let executor = Executor::new(db, time, ids, inbox.clone(), bells.clone(), hands);
+        let executor = Executor::new(db, time, ids, inbox.clone(), bells, hands);
         Commands {
             inbox,
-            bells,
             poll,
             executor,
         }
@@ -89,11 +89,6 @@ impl Commands {
     /// Where the broker's documents go.
     pub fn inbox(&self) -> Inbox {
         self.inbox.clone()
-    }
-
-    /// Rung, the cloud is asked for commands at once.
-    pub fn poke(&self) -> Arc<Notify> {
-        Arc::clone(&self.bells.poke)
     }
 
     /// Runs until `stop`; a command that runs then gets a few seconds.

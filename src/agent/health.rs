@@ -1,9 +1,10 @@
 //! The heartbeat and the figures behind `status`: backlog, disk, clock, this process.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::journal::{Fact, Journal};
@@ -41,8 +42,17 @@ pub struct Health {
     pub sync: Option<watch::Receiver<SyncStatus>>,
     /// Time between heartbeats; `None` without a cloud. May change.
     pub heartbeat: watch::Receiver<Option<Duration>>,
+    /// Rings when a heartbeat is wanted at once.
+    pub beat_now: Option<Arc<Notify>>,
     /// When the agent started.
     pub started: Mono,
+}
+
+async fn rings(bell: Option<&Notify>) {
+    match bell {
+        Some(bell) => bell.notified().await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Health {
@@ -57,6 +67,7 @@ impl Health {
                 biased;
                 () = stop.cancelled() => break,
                 _ = tick.tick() => {}
+                () = rings(self.beat_now.as_deref()) => last_beat = None,
             }
             if let Err(e) = self.refresh().await {
                 tracing::warn!(error = %e, "figures cannot be read");

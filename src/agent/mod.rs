@@ -4,6 +4,9 @@
 //! |---|---|
 //! | [`camera`] | captures, detects, keeps clips; one a camera |
 //! | [`journal`] | commits facts and records, in order |
+//! | [`claimer`] | finds the device an owner, owns its keys |
+//! | [`claimed`] | runs what needs the cloud while there are keys |
+//! | [`wipe`] | runs once: removes what a former owner left |
 //! | [`uploader`] | brings the outbox to the cloud |
 //! | [`inbox`], [`poll`] | take commands in: from whoever brings them, by asking the cloud |
 //! | [`executor`] | carries them out, one after another |
@@ -14,6 +17,8 @@
 //! | [`startup`] | runs once: puts in order what a crash left |
 
 pub mod camera;
+pub mod claimed;
+pub mod claimer;
 pub mod commands;
 pub mod executor;
 pub mod health;
@@ -27,6 +32,7 @@ pub mod status;
 pub mod time;
 pub mod twin;
 pub mod uploader;
+pub mod wipe;
 
 #[cfg(test)]
 mod command_tests;

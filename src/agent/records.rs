@@ -334,6 +334,11 @@ pub fn command_status(
     }
 }
 
+/// `claim.claimed`, `claim.unclaimed`, `claim.factory_reset`.
+pub fn claim(id: RecordId, kind: &'static str, at: Mono, data: Value) -> Record {
+    record(id, kind, Class::Critical, None, at, data)
+}
+
 /// `db.recovered`.
 pub fn db_recovered(id: RecordId, at: Mono, salvaged: u64, damaged_tables: u64) -> Record {
     let data = json!({ "salvaged": salvaged, "damaged_tables": damaged_tables });

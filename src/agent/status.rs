@@ -85,6 +85,9 @@ pub struct Status {
     /// Since when it is as it is; the age is made of it when the document is asked for.
     #[serde(skip)]
     pub link_since: Option<Mono>,
+    /// Whose the device is, and the claim that goes on.
+    #[serde(default)]
+    pub claim: serde_json::Value,
     /// Unsent records.
     pub backlog: serde_json::Value,
     /// Disk of the clips, the database, this process.

@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::board::clock::Clock;
+use crate::db::{Db, DbError, Urgency, open};
 use crate::time::{Mono, Wall};
 use crate::wire::agreement::Agreement;
 use crate::wire::envelope::BootClock;
@@ -87,6 +88,25 @@ impl TimeKeeper {
         // A poisoned lock holds a plain value that is whole at any time.
         f(&mut self.trusted.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Learns from a verified answer, and gives every unsent record of this boot the right time.
+///
+/// # Errors
+/// [`DbError`]: the time is learned all the same.
+pub async fn learn(time: &TimeKeeper, db: &Db, sample: DateSample) -> Result<(), DbError> {
+    let Learned::Moved { by_us } = time.learn(sample) else {
+        return Ok(());
+    };
+    tracing::info!(
+        offset_s = by_us as f64 / 1e6,
+        "learned the time from the cloud"
+    );
+    let (clock, wall) = (time.boot_clock(), time.wall());
+    db.call(Urgency::Now, move |c, run| {
+        open::set_boot_clock(c, run, clock, wall)
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ mod exchange;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::time::TimeKeeper;
@@ -83,6 +83,7 @@ pub struct Uploader<T = Client> {
     twin: Option<Arc<Notify>>,
     /// The newest twin that the cloud told of.
     twin_version: Option<u64>,
+    unclaimed: Option<mpsc::Sender<String>>,
 }
 
 impl<T: Transport> Uploader<T> {
@@ -109,6 +110,7 @@ impl<T: Transport> Uploader<T> {
             poke: None,
             twin: None,
             twin_version: None,
+            unclaimed: None,
         }
     }
 
@@ -121,6 +123,22 @@ impl<T: Transport> Uploader<T> {
     /// Tells `poke` whenever the cloud says that commands wait.
     pub fn poking(mut self, poke: Arc<Notify>) -> Self {
         self.poke = Some(poke);
+        self
+    }
+
+    /// Tells how it is through this from now on.
+    pub fn reporting_to(mut self, status: watch::Sender<SyncStatus>) -> Self {
+        status.send_modify(|s| {
+            s.state = "starting";
+            s.last_error = None;
+        });
+        self.status = status;
+        self
+    }
+
+    /// Tells here the name of the key with which the cloud said, signed, that the device is unclaimed.
+    pub fn telling_unclaimed(mut self, to: mpsc::Sender<String>) -> Self {
+        self.unclaimed = Some(to);
         self
     }
 
@@ -278,8 +296,13 @@ impl<T: Transport> Uploader<T> {
                 Ok(self.pause("misconfigured", &text, now + MISCONFIGURED_PAUSE))
             }
             Reaction::TooOld => Ok(self.pause("too_old", &text, now + MISCONFIGURED_PAUSE)),
-            // What follows a proven unclaim is the claim's business; here it only stops the sending.
-            Reaction::Unclaimed => Ok(self.pause("unclaimed", &text, now + MISCONFIGURED_PAUSE)),
+            Reaction::Unclaimed => {
+                // What follows is the claimer's business. Full: it is busy with the same news.
+                if let Some(to) = &self.unclaimed {
+                    let _ = to.try_send(self.client.key_id(self.keys.slot()).to_owned());
+                }
+                Ok(self.pause("unclaimed", &text, now + MISCONFIGURED_PAUSE))
+            }
             Reaction::NoCompression if now < self.no_gzip_until => {
                 // It went out plain and was refused all the same.
                 self.failed("retrying", &text);

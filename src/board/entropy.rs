@@ -1,6 +1,6 @@
 //! Randomness for nonces, jitter and ids.
 
-use ring::rand::{SecureRandom as _, SystemRandom};
+use ring::rand::{SecureRandom, SystemRandom};
 use uuid::Uuid;
 
 use crate::time::Wall;
@@ -23,6 +23,11 @@ impl Entropy {
             .fill(&mut out)
             .expect("the kernel's random source works");
         out
+    }
+
+    /// The source itself, for keys.
+    pub fn source(&self) -> &dyn SecureRandom {
+        &self.0
     }
 
     /// Uniform in 0..1.

@@ -4,6 +4,7 @@
 //! not restart on it).
 
 mod check;
+mod claim;
 mod commands;
 mod db;
 mod doctor;
@@ -59,6 +60,10 @@ enum Command {
     CheckConfig(Format),
     /// List the V4L2 cameras of this machine, or describe one camera or RTSP address and grab a picture.
     Probe(probe::ProbeArgs),
+    /// Find this device an owner: open a claim window and show the code to type in.
+    Claim(claim::ClaimArgs),
+    /// Take the device from its owner, here and now; the cloud hears of it from its owner only.
+    Unclaim(claim::UnclaimArgs),
     /// Show cameras, sync, disk and clock of the running agent.
     Status(Format),
     /// Check cameras, cloud, clock, disk, power and heat, and say for each failure the one thing to do. Exit code: 0 all
@@ -90,9 +95,15 @@ pub struct Format {
 pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
     let path = cli.config;
     match cli.command {
-        Command::Run => match load(&path)? {
-            Ok(config) => crate::daemon::run(config),
-            Err(faults) => Ok(check::report(&path, &faults, false)),
+        Command::Run => loop {
+            match load(&path)? {
+                Ok(config) => {
+                    if let Some(code) = crate::daemon::run(config)? {
+                        break Ok(code);
+                    }
+                }
+                Err(faults) => break Ok(check::report(&path, &faults, false)),
+            }
         },
         Command::CheckConfig(format) => check::run(&path, format),
         Command::Probe(args) => probe::run(args, || {
@@ -103,6 +114,8 @@ pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
                 )
             })
         }),
+        Command::Claim(args) => with_config(&path, |c| claim::claim(&c, &args)),
+        Command::Unclaim(args) => with_config(&path, |c| claim::unclaim(&c, &args)),
         Command::Status(format) => with_config(&path, |c| status::run(&c, format)),
         Command::Doctor(format) => with_config(&path, |c| doctor::run(&c, format)),
         Command::Events(args) => with_config(&path, |c| lists::events(&c, &args)),

@@ -53,6 +53,11 @@ fn show(s: &Status) -> anyhow::Result<()> {
         text(sync, "delivered"),
         text(sync, "rejected"),
     );
+    if let Some(state) = s.claim["state"].as_str() {
+        let owner = s.claim["tenant"].as_str().or(s.claim["edge_id"].as_str());
+        let owner = owner.map(|o| format!(" by {o}")).unwrap_or_default();
+        println!("claim: {state}{owner}");
+    }
     if !s.twin.is_null() && s.twin["desired"] != 0 {
         let (applied, status) = (text(&s.twin, "applied"), text(&s.twin, "status"));
         let faults = s.twin["errors"].as_array().map_or(0, Vec::len);

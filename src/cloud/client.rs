@@ -71,6 +71,11 @@ pub trait Transport: Send + Sync {
         nonce: [u8; 16],
     ) -> impl Future<Output = Result<Reply, ClientError>> + Send;
 
+    /// Name of the key in this place; empty where keys have none.
+    fn key_id(&self, _slot: KeySlot) -> String {
+        String::new()
+    }
+
     /// Whether there is a key besides the current one.
     fn has_next_key(&self) -> bool {
         false
@@ -160,25 +165,15 @@ impl Client {
         let base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
         base.as_ref().unwrap_or(own).clone()
     }
-
-    fn no_answer(&self, e: &reqwest::Error) -> ClientError {
-        if e.is_timeout() && !e.is_connect() {
-            ClientError::TimedOut(self.timeout)
-        } else if causes(e).any(|cause| {
-            cause
-                .downcast_ref::<rustls::Error>()
-                .is_some_and(is_about_dates)
-        }) {
-            ClientError::CertificateDates(chain(e))
-        } else {
-            ClientError::NoAnswer(chain(e))
-        }
-    }
 }
 
 impl Transport for Client {
     fn edge_id(&self) -> &str {
         &self.edge_id
+    }
+
+    fn key_id(&self, slot: KeySlot) -> String {
+        self.keys.of(slot).key.key_id().to_owned()
     }
 
     fn has_next_key(&self) -> bool {
@@ -254,18 +249,8 @@ impl Transport for Client {
                 builder = builder.header("idempotency-key", key);
             }
         }
-        let mut answer = builder.send().await.map_err(|e| self.no_answer(&e))?;
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|e| self.no_answer(&e))? {
-            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-                return Err(ClientError::NoAnswer(
-                    "the answer is larger than 1 MiB".into(),
-                ));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        let headers = answer.headers();
-        let status = answer.status().as_u16();
+        let (status, headers, body) = whole_answer(builder, self.timeout).await?;
+        let headers = &headers;
         let response = Response {
             status,
             content_type: text(headers, "content-type"),
@@ -298,7 +283,40 @@ impl Transport for Client {
     }
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
+/// Sends a request and reads its answer to the end, 1 MiB at most.
+pub(super) async fn whole_answer(
+    request: reqwest::RequestBuilder,
+    timeout: Duration,
+) -> Result<(u16, HeaderMap, Vec<u8>), ClientError> {
+    let failed = |e| no_answer(&e, timeout);
+    let mut answer = request.send().await.map_err(failed)?;
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(ClientError::NoAnswer(
+                "the answer is larger than 1 MiB".into(),
+            ));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok((answer.status().as_u16(), answer.headers().clone(), body))
+}
+
+fn no_answer(e: &reqwest::Error, timeout: Duration) -> ClientError {
+    if e.is_timeout() && !e.is_connect() {
+        ClientError::TimedOut(timeout)
+    } else if causes(e).any(|cause| {
+        cause
+            .downcast_ref::<rustls::Error>()
+            .is_some_and(is_about_dates)
+    }) {
+        ClientError::CertificateDates(chain(e))
+    } else {
+        ClientError::NoAnswer(chain(e))
+    }
+}
+
+pub(super) fn text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
     headers
         .get(name)
         .and_then(|v| v.to_str().ok())
@@ -323,7 +341,7 @@ fn gzip(body: &[u8]) -> Result<Vec<u8>, ClientError> {
 }
 
 /// One pool of connections; `idle` of them are kept.
-fn http(
+pub(super) fn http(
     tls: rustls::ClientConfig,
     timeout: Duration,
     idle: usize,

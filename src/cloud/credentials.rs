@@ -30,6 +30,8 @@ pub struct Credentials {
     pub api_base: Url,
     /// Name of the owning organization, for people.
     pub tenant: String,
+    /// Id of that organization; empty where the cloud did not say.
+    pub tenant_id: String,
     /// The broker, where the cloud has one.
     pub mqtt: Option<MqttAccount>,
 }
@@ -78,6 +80,8 @@ struct Wire {
 
 #[derive(Deserialize)]
 struct Tenant {
+    #[serde(default)]
+    id: String,
     name: String,
 }
 
@@ -87,32 +91,18 @@ impl Credentials {
     /// # Errors
     /// [`CredentialsError`]; its text holds no part of the secret.
     pub fn load(path: &Path) -> Result<Credentials, CredentialsError> {
-        let read = |source| CredentialsError::Read {
-            path: path.display().to_string(),
-            source,
-        };
-        let file = std::fs::OpenOptions::new()
-            .read(true)
-            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
-            .open(path)
-            .map_err(read)?;
-        let mode = file.metadata().map_err(read)?.permissions().mode();
-        if mode & 0o077 != 0 {
-            tracing::warn!(path = %path.display(), mode = format!("{:o}", mode & 0o777), "credential file is open to others, making it 0600");
-            file.set_permissions(std::fs::Permissions::from_mode(0o600))
-                .map_err(read)?;
-        }
-        let mut text = Zeroizing::new(String::new());
-        file.take(MAX_BYTES)
-            .read_to_string(&mut text)
-            .map_err(read)?;
+        let text = read(path)?;
         Self::parse(&text).map_err(|problem| CredentialsError::Content {
             path: path.display().to_string(),
             problem,
         })
     }
 
-    fn parse(text: &str) -> Result<Credentials, &'static str> {
+    /// Checks the text of a credential file.
+    ///
+    /// # Errors
+    /// What is wrong; it names no value.
+    pub(crate) fn parse(text: &str) -> Result<Credentials, &'static str> {
         let wire: Wire = serde_json::from_str(text)
             .map_err(|_| "is not a credential file (JSON as the cloud writes it)")?;
         if wire.v != 1 {
@@ -148,11 +138,13 @@ impl Credentials {
         if secret.len() != 32 {
             return Err("edge_secret is not 32 bytes");
         }
+        let (tenant_id, tenant) = wire.tenant.map(|t| (t.id, t.name)).unwrap_or_default();
         Ok(Credentials {
             edge_id: wire.edge_id,
             key: SigningKey::new(wire.edge_key, &secret),
             api_base: wire.api_base,
-            tenant: wire.tenant.map(|t| t.name).unwrap_or_default(),
+            tenant,
+            tenant_id,
             mqtt: wire.mqtt,
         })
     }
@@ -172,6 +164,33 @@ fn check_account(a: &MqttAccount) -> Result<(), &'static str> {
         return Err("mqtt.password must be 1 to 256 printable characters");
     }
     Ok(())
+}
+
+/// Reads a credential file as text. Not through a symlink; if others can read it, it is made 0600 and that is said.
+///
+/// # Errors
+/// [`CredentialsError::Read`].
+pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, CredentialsError> {
+    let failed = |source| CredentialsError::Read {
+        path: path.display().to_string(),
+        source,
+    };
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+        .open(path)
+        .map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        tracing::warn!(path = %path.display(), mode = format!("{:o}", mode & 0o777), "credential file is open to others, making it 0600");
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))
+            .map_err(failed)?;
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.take(MAX_BYTES)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! [`Config::parse`] names each fault with key, value and range; an unknown key is one. The shipped
 //! `config/sentrycam.toml` equals the defaults; a test proves it. Pure: reading files is the caller's.
 
+mod board;
 mod mqtt;
 pub(crate) mod parse;
 mod source;
@@ -68,6 +69,8 @@ pub struct Config {
     pub cloud: Option<CloudConfig>,
     /// The link to the cloud's broker, where the credentials name one.
     pub mqtt: MqttConfig,
+    /// Button and light of this box.
+    pub board: BoardConfig,
     /// In the order of the file; ids are unique.
     pub cameras: Vec<CameraConfig>,
 }
@@ -92,6 +95,45 @@ pub struct CloudConfig {
     pub ca_file: Option<PathBuf>,
     /// Time between heartbeats.
     pub heartbeat: Duration,
+    /// Where to ask for an owner; `None`: only credentials that are there already count.
+    pub api_base: Option<Url>,
+    /// A claim code that an installer left; read at start, removed after use.
+    pub claim_code_file: PathBuf,
+    /// Announce an open claim window on the local network.
+    pub announce: bool,
+}
+
+/// Button and light; the agent works without either.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BoardConfig {
+    /// The button that opens a claim window.
+    pub button: Option<ButtonConfig>,
+    /// Directory of the light in sysfs.
+    pub led: Option<PathBuf>,
+}
+
+/// Where presses come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ButtonConfig {
+    /// A GPIO line with a pull-up, pressed to ground (`active_low`), or the other way round.
+    Gpio {
+        chip: Option<PathBuf>,
+        line: GpioLine,
+        active_low: bool,
+    },
+    /// A key of an input device, by its number in `input-event-codes.h`.
+    Key { device: PathBuf, code: u16 },
+    /// A named pipe that another program writes to: `1` pressed, `0` released.
+    Pipe(PathBuf),
+}
+
+/// A GPIO line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GpioLine {
+    /// By its number on the chip.
+    Offset(u32),
+    /// By the name that the board gives it.
+    Name(String),
 }
 
 /// How the link to the broker is kept. Where the broker is stands in the credentials file.

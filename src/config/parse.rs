@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use toml::Table;
+use url::Url;
 
+use super::board;
 use super::mqtt::mqtt_config;
 use super::source::{Streams, source};
 use super::table::{Faults, Kind, Section, pointer};
@@ -41,6 +43,7 @@ impl Config {
         let spool = top.table("spool");
         let cloud = top.take("cloud");
         let mqtt = top.table("mqtt");
+        let board = top.table("board");
         let cameras = top.tables("camera", MAX_CAMERAS);
         top.end();
         no_id_twice("camera", &cameras, &mut faults);
@@ -64,6 +67,7 @@ impl Config {
                 None => None,
             },
             mqtt: mqtt_config(Section::new("mqtt", mqtt, &mut faults)),
+            board: board::config(Section::new("board", board, &mut faults)),
             cameras: cameras
                 .into_iter()
                 .enumerate()
@@ -140,9 +144,27 @@ fn cloud_config(mut s: Section<'_>, state_dir: &Path) -> CloudConfig {
                 Duration::from_secs(3600),
             )
             .unwrap_or(Duration::from_secs(60)),
+        api_base: s.read("api_base", &[Kind::Text], api_base),
+        claim_code_file: s
+            .path_buf("claim_code_file")
+            .unwrap_or_else(|| "/boot/firmware/sentrycam-claim.txt".into()),
+        announce: s.boolean("announce").unwrap_or(true),
     };
     s.end();
     config
+}
+
+/// An address of the cloud's API.
+pub(crate) fn api_base(v: &toml::Value) -> Result<Url, String> {
+    let wrong = "must be an https:// address without login, query and fragment";
+    let text = v.as_str().filter(|t| t.len() <= 255).ok_or(wrong)?;
+    let url: Url = text.parse().map_err(|_| wrong)?;
+    let plain = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    let good = url.scheme() == "https" && url.has_host() && plain;
+    good.then_some(url).ok_or_else(|| wrong.into())
 }
 
 /// Reads one camera. `local` serves where the table says nothing of where the video comes from.

@@ -9,9 +9,9 @@ use crate::time::{Mono, Wall};
 use crate::twin::state::{Deadline, Document, State, Status};
 
 const SAVE: &str =
-    "insert or replace into twin (id, desired, status, reasons, judge, version, document,
+    "insert or replace into twin (id, edge_id, desired, status, reasons, judge, version, document,
         fallback_version, fallback_document, until_boot, until_ns, until_us, carried)
-    values (1, :desired, :status, :reasons, :judge, :version, :document,
+    values (1, :edge_id, :desired, :status, :reasons, :judge, :version, :document,
         :fallback_version, :fallback_document, :until_boot, :until_ns, :until_us, :carried)";
 
 /// What is remembered; the default where nothing is.
@@ -52,6 +52,7 @@ fn read(row: &Row<'_>) -> Result<State, DbError> {
     let status: String = row.get("status")?;
     let reasons: String = row.get("reasons")?;
     Ok(State {
+        edge_id: row.get("edge_id")?,
         desired: version("desired")?,
         status: Status::from_word(&status).ok_or_else(|| senseless("status"))?,
         reasons: serde_json::from_str(&reasons).map_err(|_| senseless("reasons"))?,
@@ -70,6 +71,7 @@ pub fn save(conn: &Connection, state: &State) -> Result<(), DbError> {
     let fallback = state.provisional.as_ref().map(|(d, _)| d);
     let deadline = state.provisional.as_ref().map(|(_, d)| d);
     conn.prepare_cached(SAVE)?.execute(named_params! {
+        ":edge_id": state.edge_id,
         ":desired": state.desired.cast_signed(),
         ":status": state.status.word(),
         ":reasons": reasons,
@@ -114,6 +116,10 @@ mod tests {
             .accepted(doc(1 << 53, Some("{}")), Some(deadline), "0.1.0");
         let first = State::default().accepted(doc(2, Some("{}")), Some(deadline), "0.1.0");
         let reasons = vec![Reason::of_document("range", "é")];
+        let plain = State {
+            edge_id: "e-1".into(),
+            ..plain
+        };
         let rejected = plain.clone().rejected(4, reasons, "0.2.0");
         let reverted = provisional.clone().reverted();
         for state in [plain, provisional, first, rejected, reverted] {

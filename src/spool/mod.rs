@@ -265,6 +265,29 @@ impl Spool {
         Ok(ByteSize(freed))
     }
 
+    /// Removes every recording and picture; what is not ours stays. Returns how many files went.
+    ///
+    /// # Errors
+    /// What the file system says; repeat it then.
+    pub fn clear(&self) -> Result<usize, SpoolError> {
+        let mut removed = 0;
+        while self.dir.is_dir() {
+            let ours = self.scan()?;
+            let mut ours = ours
+                .iter()
+                .filter(|f| f.kind != FileKind::Foreign)
+                .peekable();
+            if ours.peek().is_none() {
+                break;
+            }
+            for file in ours {
+                unlink(&file.path)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
     /// Writes a snapshot: to a temporary name, fsync, rename, fsync of the directory.
     ///
     /// # Errors

@@ -9,7 +9,9 @@ use url::Url;
 
 use super::policy::policy;
 use super::{CloudPart, Effective, HostPattern, Secrets, StreamPart};
-use crate::config::parse::{MAX_CAMERAS, camera, motion_config, no_id_twice, recording_config};
+use crate::config::parse::{
+    MAX_CAMERAS, api_base, camera, motion_config, no_id_twice, recording_config,
+};
 use crate::config::table::{Faults, Kind, Section, pointer};
 use crate::config::{CameraConfig, Config, Fault, SourceConfig};
 
@@ -184,19 +186,7 @@ fn one_camera(
 fn cloud_part(mut s: Section<'_>) -> CloudPart {
     let seconds = std::time::Duration::from_secs;
     let part = CloudPart {
-        api_base: s.read("api_base", &[Kind::Text], |v| {
-            let wrong =
-                || "must be an https:// address without login, query and fragment".to_owned();
-            let text = v.as_str().filter(|t| t.len() <= 255).ok_or_else(wrong)?;
-            let url: Url = text.parse().map_err(|_| wrong())?;
-            let plain = url.username().is_empty()
-                && url.password().is_none()
-                && url.query().is_none()
-                && url.fragment().is_none();
-            (url.scheme() == "https" && url.has_host() && plain)
-                .then_some(url)
-                .ok_or_else(wrong)
-        }),
+        api_base: s.read("api_base", &[Kind::Text], api_base),
         heartbeat: s.duration("heartbeat", seconds(5), seconds(3600)),
     };
     s.end();

@@ -75,6 +75,8 @@ pub struct Document {
 /// All that is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
+    /// Whose versions these are: the device's name in the cloud; empty where none was accepted yet.
+    pub edge_id: String,
     /// The newest version that was judged.
     pub desired: u64,
     /// What became of it.
@@ -92,6 +94,7 @@ pub struct State {
 impl Default for State {
     fn default() -> Self {
         State {
+            edge_id: String::new(),
             desired: 0,
             status: Status::Applied,
             reasons: Vec::new(),
@@ -138,6 +141,7 @@ impl State {
     pub fn accepted(self, document: Document, deadline: Option<Deadline>, program: &str) -> State {
         let fallback = self.confirmed().clone();
         State {
+            edge_id: self.edge_id,
             desired: document.version,
             status: Status::Applied,
             reasons: Vec::new(),

@@ -5,9 +5,11 @@
 
 pub mod agreement;
 pub mod answer;
+pub mod claim;
 pub mod envelope;
 pub mod jws;
 pub mod keys;
+pub mod seal;
 pub mod signature;
 pub mod skew;
 pub mod strict;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Modules by floor. `config` lies between vocabulary and decisions: its checked types are what decisions are given.
-const FLOORS: [(&str, u8); 22] = [
+const FLOORS: [(&str, u8); 23] = [
     ("model", 0),
     ("time", 0),
     ("units", 0),
@@ -21,6 +21,8 @@ const FLOORS: [(&str, u8); 22] = [
     ("link", 3),
     // Events are made of verdicts.
     ("recording", 3),
+    // What the cloud answers is understood by `wire`.
+    ("claim", 3),
     ("media", 4),
     ("db", 4),
     ("cloud", 4),
@@ -34,7 +36,7 @@ const FLOORS: [(&str, u8); 22] = [
 ];
 
 /// Crates that one folder alone may name.
-const ADAPTERS: [(&str, &str); 12] = [
+const ADAPTERS: [(&str, &str); 16] = [
     ("gstreamer", "media"),
     ("gstreamer_app", "media"),
     ("gstreamer_video", "media"),
@@ -47,6 +49,10 @@ const ADAPTERS: [(&str, &str); 12] = [
     ("tokio_rustls", "cloud"),
     ("sd_notify", "supervise"),
     ("zbus", "board"),
+    ("gpiocdev", "board"),
+    ("evdev", "board"),
+    ("mdns_sd", "board"),
+    ("qrcode", "cli"),
 ];
 
 fn sources(dir: &Path) -> Vec<PathBuf> {

@@ -39,6 +39,7 @@ async fn health(device: &Device<Client>) {
         status: status.clone(),
         sync: None,
         heartbeat: tokio::sync::watch::channel(None).1,
+        beat_now: None,
         started: device.time().mono(),
     };
     let stop = CancellationToken::new();

@@ -1,5 +1,6 @@
 //! The twin, its store and real cameras of a test pattern, in this process: offered to by hand, on a rehearsed clock.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use sentrycam::agent::twin::store::Store;
 use sentrycam::agent::twin::{self, Fetcher, OfferError, Reach, TwinHandle, Verdict};
 use sentrycam::board::clock::Clock;
 use sentrycam::board::entropy::Entropy;
-use sentrycam::cloud::{Client, Keys, Transport as _, tls};
+use sentrycam::cloud::{Client, Keys, SharedKeys, Transport as _, tls};
 use sentrycam::config::Config;
 use sentrycam::db::{self, Db, IdSource, open, schema};
 use sentrycam::model::BootId;
@@ -37,13 +38,24 @@ struct Run {
     time: TimeKeeper,
 }
 
+/// Keys of a device without a cloud.
+const NOBODYS: &str = r#"{"v":1,"edge_id":"e-test","edge_key":"ek_1","api_base":"https://cloud.invalid",
+    "edge_secret":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}"#;
+
+fn client(keys: impl Into<SharedKeys>, ca: Option<&Path>) -> Client {
+    let tls = tls::client_config(ca, Arc::new(|| Clock::default().system_wall())).unwrap();
+    Client::new(keys, tls, Duration::from_secs(10)).unwrap()
+}
+
 /// A device whose configuration file has the cameras `a`, `b` and `c`.
 pub struct Bench {
     home: TempDir,
     pub clock: Clock,
     pub boot: BootId,
     pub config: Config,
-    client: Option<Client>,
+    client: Client,
+    /// There is a cloud behind the client.
+    online: bool,
     run: Option<Run>,
 }
 
@@ -58,6 +70,8 @@ impl Bench {
                  [camera.recording]\nmode = \"off\"\n"
             )
         };
+        let file = home.path().join("nobody.json");
+        std::fs::write(&file, NOBODYS).unwrap();
         let cameras = ["a", "b", "c"].map(camera).concat();
         let text = format!("state_dir = \"{}\"\n{cameras}", home.path().display());
         Bench {
@@ -65,7 +79,8 @@ impl Bench {
             home,
             clock: Clock::default(),
             boot: BootId(Uuid::now_v7()),
-            client: None,
+            client: client(Keys::load(&file).unwrap(), None),
+            online: false,
             run: None,
         }
     }
@@ -76,18 +91,13 @@ impl Bench {
         let path = bench.home.path().join("edge.json");
         cloud.write_credentials("box", &path).await.unwrap();
         let keys = Keys::load(&path).unwrap();
-        let tls = tls::client_config(
-            Some(&cloud.ca_path()),
-            Arc::new(|| Clock::default().system_wall()),
-        );
-        let client = Client::new(keys, tls.unwrap(), Duration::from_secs(10)).unwrap();
-        bench.client = Some(client);
+        bench.client = client(keys, Some(&cloud.ca_path()));
+        bench.online = true;
         bench
     }
 
     pub fn edge_id(&self) -> String {
-        let client = self.client.as_ref();
-        client.map_or("e-test".into(), |c| c.edge_id().to_owned())
+        self.client.edge_id().to_owned()
     }
 
     /// Learns the time, as from a signed answer of now.
@@ -144,7 +154,7 @@ impl Bench {
         supervisor.spawn(Phase::Intake, "cameras", task.run(first));
         let reach = Reach {
             cameras,
-            client: self.client.clone(),
+            clients: watch::channel(Some(self.client.clone())).1,
             heartbeat: watch::channel(None).0,
             status: status.clone(),
             refresh: Arc::default(),
@@ -152,14 +162,14 @@ impl Bench {
         let (twin, task) = twin::twin(
             store.clone(),
             self.config.clone(),
-            self.edge_id(),
             self.boot,
             time.clone(),
             reach,
             loaded,
         );
         supervisor.spawn(Phase::Intake, "twin", task.run(intake.clone()));
-        if let Some(client) = self.client.clone() {
+        if self.online {
+            let client = self.client.clone();
             let entropy = Entropy::default();
             let fetcher = Fetcher::new(client, time.clone(), entropy, twin.clone());
             supervisor.spawn(Phase::Intake, "twin-fetch", fetcher.run(intake));

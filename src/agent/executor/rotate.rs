@@ -6,14 +6,12 @@
 //!
 //! Cut short anywhere, both keys are tried at the next start; run again, it goes on from the key that is on disk.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::json;
-use zeroize::Zeroizing;
 
 use super::{Done, Fault, fault};
 use crate::agent::time::TimeKeeper;
@@ -23,25 +21,12 @@ use crate::cloud::{Client, SharedKeys};
 use crate::model::Secret;
 use crate::time::Wall;
 use crate::wire::keys::KeySlot;
+use crate::wire::seal::{KemKey, MAX_SEALED_BYTES, rotate_info};
 
 const ROTATE_PATH: &str = "/edge/v1/credentials/rotate";
 const CONFIRM_PATH: &str = "/edge/v1/credentials/confirm";
-const INFO: &[u8] = b"sentrycam/rotate/v1\0";
-/// A sealed key is far smaller.
-const MAX_SEALED: usize = 16 << 10;
 /// A key that counts only later than this is not waited for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-
-/// What the cloud seals to, and what opens it, once.
-pub trait Envelope: Send {
-    /// The public half.
-    fn public(&self) -> [u8; 32];
-    /// Opens what was sealed to it with `info`.
-    fn open(self: Box<Self>, info: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>>;
-}
-
-/// Makes a fresh one.
-pub type MakeEnvelope = Arc<dyn Fn() -> Option<Box<dyn Envelope>> + Send + Sync>;
 
 /// Asks the cloud for another key.
 #[derive(Clone)]
@@ -50,10 +35,8 @@ pub struct Rotation {
     pub client: Client,
     /// Trusted time.
     pub time: TimeKeeper,
-    /// Nonces.
+    /// Nonces, key pairs.
     pub entropy: Entropy,
-    /// Key pairs.
-    pub envelope: MakeEnvelope,
 }
 
 #[derive(Deserialize)]
@@ -80,19 +63,17 @@ impl Rotation {
                 Err(e) => return Err(e),
             }
         }
-        let Some(envelope) = (self.envelope)() else {
+        let Ok(kem) = KemKey::generate(self.entropy.source()) else {
             return fault("no-random", "no key pair can be made");
         };
-        let public = envelope.public();
+        let public = *kem.public();
         let body = json!({ "kem_pk": URL_SAFE_NO_PAD.encode(public) }).to_string();
         let reply = self.post(ROTATE_PATH, &body, KeySlot::Current).await?;
         let answer: Option<Answer> = serde_json::from_slice(&reply.body).ok();
         let sealed = answer
-            .filter(|a| a.sealed.len() <= MAX_SEALED)
+            .filter(|a| a.sealed.len() <= 2 * MAX_SEALED_BYTES)
             .and_then(|a| URL_SAFE_NO_PAD.decode(a.sealed).ok());
-        let digest = ring::digest::digest(&ring::digest::SHA256, &public);
-        let info = [INFO, digest.as_ref()].concat();
-        let opened = sealed.and_then(|sealed| envelope.open(&info, &sealed));
+        let opened = sealed.and_then(|sealed| kem.open(&rotate_info(&public), &sealed).ok());
         let key: Option<NewKey> = opened.and_then(|text| serde_json::from_slice(&text).ok());
         let Some(key) = key else {
             return fault("sealed", "the cloud's answer does not open");

@@ -62,6 +62,19 @@ impl Inbox for CommandInbox {
     }
 }
 
+/// Commands of the keys that there are now; without keys nothing is taken.
+impl Inbox for watch::Receiver<Option<CommandInbox>> {
+    fn offer(&self, payload: Vec<u8>) -> Offering<'_> {
+        let inbox = self.borrow().clone();
+        Box::pin(async move {
+            match inbox {
+                Some(inbox) => Inbox::offer(&inbox, payload).await,
+                None => Answer::Later,
+            }
+        })
+    }
+}
+
 /// Twins: retained by the broker, so that one which cannot be stored now comes again.
 impl Inbox for TwinHandle {
     fn offer(&self, payload: Vec<u8>) -> Offering<'_> {

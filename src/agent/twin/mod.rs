@@ -9,7 +9,7 @@
 
 mod fetch;
 pub mod store;
-mod vault;
+pub(super) mod vault;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +22,10 @@ pub use fetch::Fetcher;
 use store::{PROGRAM, Store};
 
 use super::camera::registry::Cameras;
+use super::claimed::Clients;
 use super::status::StatusHub;
 use super::time::TimeKeeper;
-use crate::cloud::{Client, SharedKeys};
+use crate::cloud::client::Transport as _;
 use crate::config::Config;
 use crate::db::DbError;
 use crate::model::BootId;
@@ -86,7 +87,7 @@ pub struct TwinHandle {
     ops: mpsc::Sender<Op>,
     refresh: Arc<Notify>,
     report: watch::Receiver<Report>,
-    keys: Option<SharedKeys>,
+    clients: Clients,
 }
 
 impl TwinHandle {
@@ -95,7 +96,7 @@ impl TwinHandle {
     /// # Errors
     /// [`OfferError`]; nothing has changed then. Only [`OfferError::Store`] is worth another try.
     pub async fn offer(&self, jws: &[u8]) -> Result<Verdict, OfferError> {
-        let keys = self.keys.as_ref().map(SharedKeys::signing);
+        let keys = self.clients.borrow().as_ref().map(|c| c.keys().signing());
         let claims = jws::verify(jws, Typ::Twin, &keys.unwrap_or_default());
         let claims =
             claims.inspect_err(|e| tracing::warn!(code = e.code(), "a twin was refused"))?;
@@ -134,8 +135,8 @@ impl TwinHandle {
 pub struct Reach {
     /// The cameras.
     pub cameras: Cameras,
-    /// The way to the cloud, where there is one.
-    pub client: Option<Client>,
+    /// The way to the cloud, where there is one now.
+    pub clients: Clients,
     /// Time between heartbeats.
     pub heartbeat: watch::Sender<Option<Duration>>,
     /// Where the version is shown.
@@ -223,7 +224,6 @@ pub async fn load(
 pub fn twin(
     store: Store,
     local: Config,
-    edge_id: String,
     boot: BootId,
     time: TimeKeeper,
     reach: Reach,
@@ -235,12 +235,12 @@ pub fn twin(
         ops: tx,
         refresh: Arc::clone(&reach.refresh),
         report: reported,
-        keys: reach.client.as_ref().map(|c| c.keys().clone()),
+        clients: reach.clients.clone(),
     };
     let twin = Twin {
         store,
         local,
-        edge_id,
+        edge_id: loaded.state.edge_id.clone(),
         boot,
         time,
         reach,
@@ -263,7 +263,7 @@ fn report_of(state: &State) -> Report {
 impl Twin {
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        self.reach_cloud();
+        self.identify().await;
         self.tell();
         loop {
             tokio::select! {
@@ -284,6 +284,7 @@ impl Twin {
                     Some(Op::Proved(version)) => self.proved(version).await,
                     None => break,
                 },
+                Ok(()) = self.reach.clients.changed() => self.identify().await,
                 () = tokio::time::sleep(TICK), if self.state.provisional.is_some() => {}
             }
             if self.state.is_overdue(self.time.mono()) {
@@ -337,7 +338,10 @@ impl Twin {
             version,
             text: Some(Value::Object(doc).to_string()),
         };
-        let state = self.state.clone().accepted(document, deadline, PROGRAM);
+        let state = State {
+            edge_id: self.edge_id.clone(),
+            ..self.state.clone().accepted(document, deadline, PROGRAM)
+        };
         self.commit(state).await?;
         failpoint::hit("twin.committed");
         tracing::info!(
@@ -393,9 +397,39 @@ impl Twin {
         self.report.send_replace(report);
     }
 
+    /// There are other keys, or none. A twin is one identity's: where the device has another name now, versions begin
+    /// anew, and the configuration file alone counts until the cloud sends one.
+    async fn identify(&mut self) {
+        let edge_id = {
+            let client = self.reach.clients.borrow_and_update();
+            client.as_ref().map(|c| c.edge_id().to_owned())
+        };
+        if let Some(edge_id) = edge_id {
+            let former = self.state.edge_id.clone();
+            self.edge_id.clone_from(&edge_id);
+            if !former.is_empty() && former != edge_id {
+                tracing::warn!(
+                    version = self.state.applied.version,
+                    "the device has another name in the cloud, its twin is forgotten"
+                );
+                let state = State {
+                    edge_id,
+                    ..State::default()
+                };
+                if self.commit(state.clone()).await.is_err() {
+                    self.state = state;
+                }
+                self.confirmed = Effective::local(&self.local);
+                self.effective = self.confirmed.clone();
+                return self.put_in_force().await;
+            }
+        }
+        self.reach_cloud();
+    }
+
     fn reach_cloud(&self) {
         let cloud = &self.effective.cloud;
-        if let Some(client) = &self.reach.client {
+        if let Some(client) = &*self.reach.clients.borrow() {
             client.set_base(cloud.api_base.clone());
         }
         let own = self.local.cloud.as_ref().map(|c| c.heartbeat);

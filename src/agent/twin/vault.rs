@@ -66,6 +66,17 @@ impl Vault {
         self.store(&all)
     }
 
+    /// Forgets everything. Blocking.
+    ///
+    /// # Errors
+    /// It may still be on disk.
+    pub fn remove(&self) -> Result<(), Error> {
+        match std::fs::remove_file(&self.0) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
     fn load(&self) -> Result<All, Error> {
         let file = std::fs::OpenOptions::new()
             .read(true)

@@ -3,12 +3,13 @@
 use uuid::Uuid;
 
 use super::{AUTH_LONGEST_PAUSE, BATCH_TYPE, Pass, TIME_PATH, Uploader, describe};
+use crate::agent::time::learn;
 use crate::cloud::client::{Call, ClientError, Reply, Transport};
-use crate::db::{DbError, Urgency, open};
+use crate::db::DbError;
 use crate::time::Mono;
 use crate::wire::answer::{Outcome, Reaction, parse_results, react};
 use crate::wire::keys::Refused;
-use crate::wire::skew::{DateSample, Learned};
+use crate::wire::skew::DateSample;
 
 impl<T: Transport> Uploader<T> {
     /// Asks for the time before anything is signed for good: an answer's `Date` is enough, even that of a refusal.
@@ -108,22 +109,10 @@ impl<T: Transport> Uploader<T> {
     }
 
     pub(super) async fn learn_from(&mut self, sample: Option<DateSample>) -> Result<(), DbError> {
-        let Some(sample) = sample else {
-            return Ok(());
-        };
-        if let Learned::Moved { by_us } = self.time.learn(sample) {
-            tracing::info!(
-                offset_s = by_us as f64 / 1e6,
-                "learned the time from the cloud"
-            );
-            let (clock, wall) = (self.time.boot_clock(), self.time.wall());
-            self.db
-                .call(Urgency::Now, move |c, run| {
-                    open::set_boot_clock(c, run, clock, wall)
-                })
-                .await?;
+        match sample {
+            Some(sample) => learn(&self.time, &self.db, sample).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Sends again at once with the other key, once; then pauses. Nothing is wiped.

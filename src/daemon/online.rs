@@ -1,0 +1,298 @@
+//! The half of the agent that needs a cloud: the claimer, which finds the device an owner, and what works with the keys
+//! that it brings: uploader, commands, twin, link. The other half knows of it only whether it is there.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+
+use crate::agent::camera::Desk;
+use crate::agent::claimed::{Clients, while_claimed};
+use crate::agent::claimer::{self, Claimer};
+use crate::agent::commands::{self, Commands};
+use crate::agent::executor::{Hands, Rotation, Unclaim};
+use crate::agent::inbox::Inbox;
+use crate::agent::journal::Journal;
+use crate::agent::link::{self, Link, LinkConfig, Plugs};
+use crate::agent::status::StatusHub;
+use crate::agent::time::TimeKeeper;
+use crate::agent::twin::{Fetcher, TwinHandle};
+use crate::agent::uploader::{SyncStatus, Uploader};
+use crate::agent::wipe::Wipe;
+use crate::board::entropy::Entropy;
+use crate::board::logind::Logind;
+use crate::cloud::client::Transport as _;
+use crate::cloud::mqtt::Mqtts;
+use crate::cloud::tls::{self, TlsConfigs};
+use crate::cloud::{Client, Store};
+use crate::command::kinds;
+use crate::config::{CloudConfig, Config, MqttConfig, summary::summary};
+use crate::db::{Db, IdSource};
+use crate::spool::Spool;
+use crate::supervise::{Phase, Supervisor};
+use crate::time::Mono;
+use crate::wire::keys::KeySlot;
+
+/// The last pass of the uploader at shutdown.
+const LAST_SYNC: Duration = Duration::from_millis(2500);
+/// The link says that it goes.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// What it is made of.
+pub struct Parts<'c> {
+    pub config: &'c Config,
+    pub cloud: &'c CloudConfig,
+    pub credentials: Store,
+    pub db: Db,
+    pub journal: Journal,
+    pub time: TimeKeeper,
+    pub entropy: Entropy,
+    pub ids: IdSource,
+    pub status: StatusHub,
+    pub desk: Desk,
+    pub spool: Spool,
+    /// Wakes the uploader.
+    pub wake: Arc<Notify>,
+    /// Starts the agent anew.
+    pub restart: Arc<Notify>,
+}
+
+/// The running half; what has to wait for the twin begins with [`Online::follow`].
+pub struct Online {
+    tls: TlsConfigs,
+    mqtt: MqttConfig,
+    handle: claimer::Handle,
+    sync: watch::Receiver<SyncStatus>,
+    refresh: Arc<Notify>,
+    poke: Arc<Notify>,
+    inbox: watch::Receiver<Option<Inbox>>,
+    away: watch::Sender<Option<Mono>>,
+    db: Db,
+    time: TimeKeeper,
+    entropy: Entropy,
+    ids: IdSource,
+    status: StatusHub,
+}
+
+impl Online {
+    /// Begins claimer, uploader and commands.
+    pub fn begin(p: Parts<'_>, supervisor: &mut Supervisor) -> anyhow::Result<Online> {
+        let source = p.time.clone();
+        let tls = tls::client_config(p.cloud.ca_file.as_deref(), Arc::new(move || source.wall()))?;
+        let (told, sync) = watch::channel(SyncStatus::default());
+        let (claimer, handle) = Claimer::new(claimer::Parts {
+            cloud: p.cloud.clone(),
+            board: p.config.board.clone(),
+            state_dir: p.config.state_dir.clone(),
+            store: p.credentials,
+            tls: tls.clone(),
+            db: p.db.clone(),
+            journal: p.journal,
+            time: p.time.clone(),
+            entropy: p.entropy.clone(),
+            ids: p.ids.clone(),
+            status: p.status.clone(),
+            sync: sync.clone(),
+            restart: p.restart,
+        });
+        let stop = supervisor.stop_token(Phase::Intake);
+        supervisor.spawn(Phase::Intake, "claimer", claimer.run(stop));
+        control(supervisor, p.config.state_dir.clone(), handle.clone());
+
+        let (refresh, poke) = (Arc::<Notify>::default(), Arc::<Notify>::default());
+        let uploader = {
+            let (db, time, entropy) = (p.db.clone(), p.time.clone(), p.entropy.clone());
+            let (poke, refresh, wake) = (Arc::clone(&poke), Arc::clone(&refresh), p.wake.clone());
+            let (unclaimed, told) = (handle.unclaimed.clone(), told.clone());
+            move |client: Client, stop| {
+                let current = client.keys().of(KeySlot::Current);
+                tracing::info!(edge_id = current.edge_id, cloud = %current.api_base, tenant = current.tenant, "syncing to the cloud");
+                Uploader::new(db.clone(), client, time.clone(), entropy.clone())
+                    .reporting_to(told.clone())
+                    .telling_unclaimed(unclaimed.clone())
+                    .poking(Arc::clone(&poke))
+                    .telling_of_twins(Arc::clone(&refresh))
+                    .run(Arc::clone(&wake), stop, LAST_SYNC)
+            }
+        };
+        let idle = move || {
+            told.send_modify(|s| {
+                s.state = "unclaimed";
+                s.last_error = None;
+            });
+        };
+        let (clients, stop) = (handle.clients.clone(), supervisor.stop_token(Phase::Sync));
+        // A pass must not go on with a key that is being removed.
+        let uploader = while_claimed(clients, stop, Duration::ZERO, uploader, idle);
+        supervisor.spawn(Phase::Sync, "uploader", uploader);
+
+        let (inbox_tx, inbox) = watch::channel(None);
+        // Away since ever, until a link says otherwise.
+        let (away, broker_away) = watch::channel(Some(Mono(0)));
+        let hands = {
+            let (desk, spool, status) = (p.desk, p.spool, p.status.clone());
+            let (min_free, config) = (p.config.spool.min_free, summary(p.config));
+            let (refresh, handle) = (Arc::clone(&refresh), handle.clone());
+            let (time, entropy) = (p.time.clone(), p.entropy.clone());
+            move |client: &Client| Hands {
+                desk: desk.clone(),
+                spool: spool.clone(),
+                min_free,
+                twin: Some({
+                    let refresh = Arc::clone(&refresh);
+                    Arc::new(move || refresh.notify_one())
+                }),
+                machine: Logind::default(),
+                keys: client.keys().clone(),
+                rotation: Some(Rotation {
+                    client: client.clone(),
+                    time: time.clone(),
+                    entropy: entropy.clone(),
+                }),
+                unclaim: Some(unclaim(handle.clone())),
+                status: status.clone(),
+                config: config.clone(),
+            }
+        };
+        let commands = {
+            let (db, time, ids) = (p.db.clone(), p.time.clone(), p.ids.clone());
+            let (entropy, poke) = (p.entropy.clone(), Arc::clone(&poke));
+            move |client: Client, stop| {
+                let commands = Commands::new(commands::Parts {
+                    db: db.clone(),
+                    time: time.clone(),
+                    ids: ids.clone(),
+                    entropy: entropy.clone(),
+                    hands: hands(&client),
+                    client,
+                    sync: Arc::clone(&p.wake),
+                    poke: Arc::clone(&poke),
+                    broker_away: broker_away.clone(),
+                });
+                inbox_tx.send_replace(Some(commands.inbox()));
+                commands.run(stop)
+            }
+        };
+        let (clients, stop) = (handle.clients.clone(), supervisor.stop_token(Phase::Intake));
+        let commands = while_claimed(clients, stop, Duration::ZERO, commands, || {});
+        supervisor.spawn(Phase::Intake, "commands", commands);
+        Ok(Online {
+            tls,
+            mqtt: p.config.mqtt,
+            handle,
+            sync,
+            refresh,
+            poke,
+            inbox,
+            away,
+            db: p.db,
+            time: p.time,
+            entropy: p.entropy,
+            ids: p.ids,
+            status: p.status,
+        })
+    }
+
+    /// How the uploader is.
+    pub fn sync(&self) -> watch::Receiver<SyncStatus> {
+        self.sync.clone()
+    }
+
+    /// Rings when the device was claimed.
+    pub fn claimed(&self) -> Arc<Notify> {
+        Arc::clone(&self.handle.claimed)
+    }
+
+    /// The way to the cloud.
+    pub fn clients(&self) -> Clients {
+        self.handle.clients.clone()
+    }
+
+    /// Rung when there is another twin.
+    pub fn refresh(&self) -> Arc<Notify> {
+        Arc::clone(&self.refresh)
+    }
+
+    /// Begins what needs the twin: its fetcher, and the link.
+    pub fn follow(self, twin: TwinHandle, supervisor: &mut Supervisor) {
+        let fetch = {
+            let (time, entropy, twin) = (self.time.clone(), self.entropy.clone(), twin.clone());
+            move |client, stop| {
+                Fetcher::new(client, time.clone(), entropy.clone(), twin.clone()).run(stop)
+            }
+        };
+        let (clients, stop) = (self.clients(), supervisor.stop_token(Phase::Intake));
+        let fetch = while_claimed(clients, stop, Duration::ZERO, fetch, || {});
+        supervisor.spawn(Phase::Intake, "twin-fetch", fetch);
+
+        let (clients, stop) = (self.clients(), supervisor.stop_token(Phase::Offline));
+        let link = move |client: Client, stop| {
+            let link = self.link(&client, &twin);
+            async move {
+                match link {
+                    Some(link) => link.run(stop).await,
+                    None => tracing::info!("no broker, the cloud is asked by HTTPS alone"),
+                }
+            }
+        };
+        let link = while_claimed(clients, stop, LAST_WORD, link, || {});
+        supervisor.spawn(Phase::Offline, "link", link);
+    }
+
+    /// The link, where there is a broker.
+    fn link(&self, client: &Client, twin: &TwinHandle) -> Option<Link<Mqtts>> {
+        let account = client.keys().of(KeySlot::Current).mqtt;
+        let Some(account) = account.filter(|_| self.mqtt.enabled) else {
+            self.away.send_replace(Some(Mono(0)));
+            return None;
+        };
+        let keep_alive = self.mqtt.keep_alive;
+        let config = LinkConfig {
+            edge_id: client.edge_id().to_owned(),
+            keep_alive,
+        };
+        let deps = link::Deps {
+            db: self.db.clone(),
+            time: self.time.clone(),
+            entropy: self.entropy.clone(),
+            ids: self.ids.clone(),
+            hub: self.status.clone(),
+        };
+        let plugs = Plugs {
+            commands: Arc::new(self.inbox.clone()),
+            reported: twin.report(),
+            twin: Arc::new(twin.clone()),
+            poke: Arc::clone(&self.poke),
+            away: self.away.clone(),
+        };
+        let broker = Mqtts::new(account, self.tls.usual.clone(), keep_alive);
+        Some(Link::new(broker, config, deps, plugs))
+    }
+}
+
+/// The socket for claiming and unclaiming.
+fn control(supervisor: &mut Supervisor, dir: PathBuf, handle: claimer::Handle) {
+    let stop = supervisor.stop_token(Phase::Intake);
+    supervisor.spawn(Phase::Intake, "control", async move {
+        if let Err(e) = claimer::control::serve(&dir, handle, stop).await {
+            tracing::warn!(error = %e, "nobody at this machine can claim it");
+        }
+    });
+}
+
+/// The claimer removes the keys, which ends the command that asked for it.
+fn unclaim(claims: claimer::Handle) -> Unclaim {
+    Arc::new(move |wipe| {
+        let claims = claims.clone();
+        let wipe = match wipe {
+            kinds::Wipe::Credentials => Wipe::Credentials,
+            kinds::Wipe::All => Wipe::All,
+        };
+        Box::pin(async move {
+            if let Err(e) = claims.unclaim(wipe).await {
+                tracing::error!(error = e.text, "the device cannot be unclaimed");
+            }
+        })
+    })
+}

@@ -1,0 +1,1 @@
+alter table twin drop column edge_id;

@@ -42,6 +42,7 @@ bench: deps footage
 	target/release/sentrycam-bench agent --cameras 1,2,4
 	target/release/sentrycam-bench latency
 	target/release/sentrycam-bench commands
+	target/release/sentrycam-bench claim
 	target/release/sentrycam-bench drain
 	$(CARGO) bench --workspace --bench motion --bench outbox --bench signing
 

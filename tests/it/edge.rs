@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
+use sentrycam::db::schema;
 use sentrycam_cloud::testing::Cloud;
 use serde_json::Value;
 
@@ -116,6 +117,12 @@ impl Edge {
 
     pub fn wait_for(&self, state: &str) -> Value {
         self.wait(state, |s| s["claim"]["state"] == state)
+    }
+
+    /// A text of its store.
+    pub fn text(&self, sql: &str) -> Option<String> {
+        let store = schema::open_reader(&self.home.path("state/sentrycam.db")).unwrap();
+        store.query_row(sql, [], |row| row.get(0)).ok()
     }
 
     pub fn log(&self) -> String {

@@ -30,6 +30,7 @@ mod link_agent;
 mod link_faults;
 mod model;
 mod mqtt_site;
+mod owner;
 mod process;
 mod reboot;
 mod round_trip;

@@ -19,6 +19,7 @@ use crate::board::entropy::Entropy;
 use crate::cloud::client::{Call, Reply, Transport};
 use crate::cloud::{Client, SharedKeys};
 use crate::model::Secret;
+use crate::supervise::failpoint;
 use crate::time::Wall;
 use crate::wire::keys::KeySlot;
 use crate::wire::seal::{KemKey, MAX_SEALED_BYTES, rotate_info};
@@ -81,6 +82,7 @@ impl Rotation {
         if let Err(e) = keys.store_next(&key.edge_key, &key.edge_secret).await {
             return fault("storage", e);
         }
+        failpoint::hit("rotate.stored");
         let begins = key.not_before.as_deref().and_then(Wall::parse_rfc3339);
         if let Some(begins) = begins {
             let wait = begins.since_us(self.time.wall());
@@ -95,7 +97,9 @@ impl Rotation {
 
     async fn confirm(&self, keys: &SharedKeys) -> Result<Done, Fault> {
         self.post(CONFIRM_PATH, "{}", KeySlot::Next).await?;
+        failpoint::hit("rotate.confirmed");
         keys.promote().await;
+        failpoint::hit("rotate.promoted");
         let key = keys.of(KeySlot::Current);
         Ok(Done {
             result: Some(json!({ "edge_key": key.key.key_id() })),

@@ -6,12 +6,14 @@
 //! | `agent` | CPU, memory and threads beside `motion` and bare GStreamer passthrough |
 //! | `latency` | first moving frame → row in the cloud's PostgreSQL |
 //! | `commands` | command issued → executed → its end in the cloud's PostgreSQL, over MQTT and over poll |
+//! | `claim` | press of the button → first heartbeat in PostgreSQL; CPU and memory of the idle agent |
 //! | `drain` | 100,000 waiting records into the reference cloud |
 //!
 //! Build everything first: `cargo build --release --workspace`. Whatever is started ends with this process.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod claim;
 mod commands;
 mod cost;
 mod drain;
@@ -32,6 +34,8 @@ enum Args {
     Latency(latency::Args),
     /// A command to its terminal state, over MQTT and over poll
     Commands(commands::Args),
+    /// The button to the first heartbeat, and the idle agent
+    Claim(claim::Args),
     /// A full outbox into the reference cloud
     Drain(drain::Args),
 }
@@ -41,6 +45,7 @@ fn main() -> anyhow::Result<()> {
         Args::Agent(args) => cost::run(&args),
         Args::Latency(args) => latency::run(&args),
         Args::Commands(args) => commands::run(&args),
+        Args::Claim(args) => claim::run(&args),
         Args::Drain(args) => drain::run(&args),
     }
 }

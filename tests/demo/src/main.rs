@@ -1,9 +1,11 @@
-//! `make demo`: a camera speaks RTSP, the agent watches it, and its events arrive in a real PostgreSQL.
+//! `make demo`: a camera speaks RTSP, an agent without an owner watches it and is claimed, its events arrive in a real
+//! PostgreSQL, and a command goes down to it and its result up.
 //!
 //! Starts everything it needs as real processes in a temporary directory, tells what happens as it happens, and ends
 //! everything again. With `--seconds` it ends by itself, and its exit code is 0 only if at least one event with a
 //! playable clip is in PostgreSQL exactly once.
 
+mod owner;
 mod processes;
 mod story;
 
@@ -59,14 +61,20 @@ async fn run(args: Args) -> Result<bool> {
     std::fs::create_dir_all(&args.state)?;
     let state = args.state.canonicalize()?;
 
-    let mut cloud = Cloud::start().await.context("the cloud does not start")?;
+    let mut cloud = Cloud::builder()
+        .broker()
+        .start()
+        .await
+        .context("the cloud does not start")?;
     story.tell(
         "postgresql",
         "a private cluster on a Unix socket, gone when the demo ends",
     );
     story.tell("cloud", &format!("listens on {}", cloud.api_base()));
-    let credentials = state.join("edge.json");
-    cloud.write_credentials("demo box", &credentials).await?;
+    story.tell(
+        "broker",
+        "Mosquitto over TLS, a login and an ACL for each device",
+    );
 
     let (camera, _serving) = match &args.camera {
         Some(camera) => (camera.clone(), None),
@@ -79,7 +87,7 @@ async fn run(args: Args) -> Result<bool> {
             (serving.url.clone(), Some(serving))
         }
     };
-    let mut agent = Agent::start(&args.bin, &state, &camera, &credentials, &cloud.ca_path())?;
+    let mut agent = Agent::start(&args.bin, &state, &camera, &cloud)?;
     story.tell(
         "agent",
         &format!(
@@ -89,6 +97,10 @@ async fn run(args: Args) -> Result<bool> {
         ),
     );
 
+    agent.answers().await?;
+    owner::claim(&story, &agent, &cloud).await?;
+
+    let mut commanded = false;
     let end = tokio::time::sleep(
         args.seconds
             .map_or(Duration::from_secs(u64::MAX / 4), Duration::from_secs),
@@ -104,6 +116,10 @@ async fn run(args: Args) -> Result<bool> {
                     anyhow::bail!("the agent ended with {status}; its log is {}", agent.log.display());
                 }
                 story.look(&agent, &cloud).await?;
+                if !commanded && story.all_is_up() {
+                    commanded = true;
+                    owner::command(&story, &agent, &cloud).await?;
+                }
             }
         }
     }
@@ -112,7 +128,7 @@ async fn run(args: Args) -> Result<bool> {
         "ends: the agent closes its clips and sends what is left",
     );
     agent.stop().await?;
-    let good = story.summary(&agent, &cloud).await?;
+    let good = story.summary(&agent, &cloud).await? && commanded;
     cloud.stop().await?;
     Ok(good)
 }

@@ -5,6 +5,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use sentrycam_cloud::testing::Cloud;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -78,14 +79,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Writes its configuration and starts it.
-    pub fn start(
-        bin: &Path,
-        state: &Path,
-        camera: &str,
-        credentials: &Path,
-        ca: &Path,
-    ) -> Result<Agent> {
+    /// Writes its configuration, without an owner, and starts it.
+    pub fn start(bin: &Path, state: &Path, camera: &str, cloud: &Cloud) -> Result<Agent> {
         let source = if camera.contains("://") {
             "url"
         } else {
@@ -93,11 +88,11 @@ impl Agent {
         };
         let text = |p: &Path| Value::from(p.display().to_string()).to_string();
         let toml = format!(
-            "state_dir = {}\n[cloud]\ncredentials_file = {}\nca_file = {}\nheartbeat = \"10 s\"\n\
+            "state_dir = {}\n[cloud]\napi_base = {}\nca_file = {}\nheartbeat = \"10 s\"\nannounce = false\n\
              [[camera]]\nid = \"demo\"\nname = \"Demo camera\"\n{source} = {}\n",
             text(&state.join("agent")),
-            text(credentials),
-            text(ca),
+            Value::from(cloud.api_base()),
+            text(&cloud.ca_path()),
             Value::from(camera),
         );
         let config = state.join("sentrycam.toml");
@@ -134,6 +129,26 @@ impl Agent {
         Ok(self.child.try_wait()?)
     }
 
+    /// Waits until it answers questions.
+    pub async fn answers(&mut self) -> Result<()> {
+        let mut tick = tokio::time::interval(Duration::from_millis(100));
+        let wait = async {
+            while self.ask("status").await?["claim"].is_null() {
+                if let Some(status) = self.exited()? {
+                    bail!(
+                        "the agent ended with {status}; its log is {}",
+                        self.log.display()
+                    );
+                }
+                tick.tick().await;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(Duration::from_secs(20), wait)
+            .await
+            .context("the agent does not answer")?
+    }
+
     /// What one of its listing commands says (`status`, `events`, `clips`). `Null` while there is nothing to ask.
     pub async fn ask(&self, command: &str) -> Result<Value> {
         let output = Command::new(&self.program)
@@ -143,6 +158,20 @@ impl Agent {
             .output()
             .await?;
         Ok(serde_json::from_slice(&output.stdout).unwrap_or(Value::Null))
+    }
+
+    /// Opens a claim window, as `sentrycam claim` does; it says how it stands until the window is closed.
+    pub fn claiming(&self) -> Result<Child> {
+        Command::new(&self.program)
+            .arg("--config")
+            .arg(&self.config)
+            .args(["claim", "--json"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start sentrycam claim")
     }
 
     /// Ends it in order.

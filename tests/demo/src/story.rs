@@ -66,6 +66,9 @@ impl Story {
                 );
             }
         }
+        if status["link"]["state"] == "up" {
+            self.once("link".into(), "broker", "the device is online");
+        }
         for e in oldest_first(&agent.ask("events").await?) {
             let (id, peak) = (word(&e["id"]), e["peak_score"].as_f64().unwrap_or(0.0));
             self.once(
@@ -98,6 +101,12 @@ impl Story {
             self.once(format!("row {id} {status}"), "postgresql", &what);
         }
         Ok(())
+    }
+
+    /// Whether the camera and the link to the broker were seen to work.
+    pub fn all_is_up(&self) -> bool {
+        let camera = self.told.iter().any(|t| t.starts_with("camera demo up"));
+        camera && self.told.contains("link")
     }
 
     /// Compares what the agent knows with what PostgreSQL holds.
@@ -184,6 +193,6 @@ fn oldest_first(list: &Value) -> Vec<&Value> {
         .unwrap_or_default()
 }
 
-fn word(value: &Value) -> &str {
+pub fn word(value: &Value) -> &str {
     value.as_str().unwrap_or("-")
 }

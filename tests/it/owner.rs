@@ -1,0 +1,152 @@
+//! What the owner does to a device that was claimed: commands it through broker and poll, changes its key, takes it back.
+//! The real agent against the reference cloud with its broker, cut at every step.
+
+use std::time::Duration;
+
+use sentrycam_cloud::command::Wanted;
+use sentrycam_cloud::testing::Cloud;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::edge::Edge;
+
+const SOON: Duration = Duration::from_secs(60);
+
+async fn send(cloud: &Cloud, edge_id: &str, kind: &str, args: Value) -> Uuid {
+    let sent = cloud.send_command(edge_id, Wanted::new(kind, args));
+    sent.await.unwrap()["id"].as_str().unwrap().parse().unwrap()
+}
+
+async fn end_of(cloud: &Cloud, edge: &Edge, id: Uuid) -> Value {
+    let end = cloud.wait_command(id, SOON).await;
+    end.unwrap_or_else(|e| panic!("{e:?}\n{}", edge.log()))
+}
+
+fn key_of(edge: &Edge) -> String {
+    let text = std::fs::read_to_string(edge.credentials("current.json")).unwrap();
+    let value: Value = serde_json::from_str(&text).unwrap();
+    value["edge_key"].as_str().unwrap().to_owned()
+}
+
+async fn state_of(cloud: &Cloud, key: &str) -> String {
+    let sql = format!("select state from edge_credentials where edge_key = '{key}'");
+    let rows = cloud.query(&sql).await.unwrap();
+    rows[0]["state"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_claimed_device_is_commanded_by_the_broker_gets_another_key_and_is_taken_back() {
+    let cloud = Cloud::builder().broker().start().await.unwrap();
+    let edge = Edge::start(&cloud);
+    edge.claim_for(&cloud).await;
+    edge.wait("its login at the broker works", |s| {
+        s["link"]["state"] == "up"
+    });
+    let edge_id = edge.edge_id();
+    let (began, sessions) = (key_of(&edge), edge.status()["link"]["sessions"].clone());
+    let way = |id: Uuid| {
+        let sql = format!("select way from commands where id = x'{}'", id.simple());
+        edge.text(&sql)
+    };
+    let id = send(&cloud, &edge_id, "sync.now", json!({})).await;
+    assert_eq!(end_of(&cloud, &edge, id).await["status"], "succeeded");
+    assert_eq!(way(id).as_deref(), Some("mqtt"));
+
+    let id = send(&cloud, &edge_id, "key.rotate", json!({})).await;
+    let end = end_of(&cloud, &edge, id).await;
+    assert_eq!(end["status"], "succeeded", "{end}");
+    let key = key_of(&edge);
+    assert_ne!(key, began);
+    assert_eq!(end["result"]["edge_key"], key.as_str());
+    assert_eq!(state_of(&cloud, &key).await, "current");
+    assert!(edge.is_claimed(), "nothing is left of the rotation");
+    // Documents are signed with the new key from now on, and the link did not notice.
+    let id = send(&cloud, &edge_id, "sync.now", json!({})).await;
+    assert_eq!(end_of(&cloud, &edge, id).await["status"], "succeeded");
+    assert_eq!(way(id).as_deref(), Some("mqtt"));
+    assert_eq!(edge.status()["link"]["sessions"], sessions);
+
+    let id = send(
+        &cloud,
+        &edge_id,
+        "unclaim",
+        json!({ "wipe": "credentials" }),
+    )
+    .await;
+    assert_eq!(end_of(&cloud, &edge, id).await["status"], "succeeded");
+    edge.wait_for("unclaimed");
+    assert!(!edge.is_claimed());
+    edge.wait("nothing is sent any more", |s| {
+        s["sync"]["state"] == "unclaimed" && s["link"]["state"] == "stopped"
+    });
+
+    // The same owner takes it again: what was recorded meanwhile arrives, and commands do.
+    edge.claim_for(&cloud).await;
+    edge.wait("the link is up again", |s| s["link"]["state"] == "up");
+    let told =
+        "(select count(*) from edge_records where type = 'io.sentrycam.claim.unclaimed.v1') = 1";
+    cloud.wait_for(told, SOON).await.unwrap();
+    let id = send(&cloud, &edge.edge_id(), "sync.now", json!({})).await;
+    assert_eq!(end_of(&cloud, &edge, id).await["status"], "succeeded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_at_any_step_of_a_rotation_leaves_a_key_that_works_and_one_end() {
+    let cloud = Cloud::start().await.unwrap();
+    let mut edge = Edge::start(&cloud);
+    edge.claim_for(&cloud).await;
+    let edge_id = edge.edge_id();
+    for step in [
+        "command.begun",
+        "rotate.stored",
+        "rotate.confirmed",
+        "rotate.promoted",
+        "command.acted",
+        "command.ended",
+    ] {
+        edge.stop();
+        let before = key_of(&edge);
+        let id = send(&cloud, &edge_id, "key.rotate", json!({})).await;
+        edge.run_to_its_end(step);
+        edge.run(None);
+        let end = end_of(&cloud, &edge, id).await;
+        assert_eq!(end["status"], "succeeded", "{step}: {end}");
+        edge.wait("records arrive", |s| s["sync"]["state"] == "ok");
+        assert!(edge.is_claimed(), "{step}");
+        let key = key_of(&edge);
+        assert_ne!(key, before, "{step}");
+        assert_eq!(state_of(&cloud, &key).await, "current", "{step}");
+        let ends = format!(
+            "select count(*) = 1 from edge_records where type = 'io.sentrycam.command.status.v1'
+             and data ->> 'command_id' = '{id}' and data ->> 'state' = 'succeeded'"
+        );
+        cloud.wait_for(&ends, SOON).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_at_any_step_of_an_unclaim_by_command_ends_unclaimed_and_told() {
+    let cloud = Cloud::start().await.unwrap();
+    for (wipe, step) in [
+        ("credentials", "command.begun"),
+        ("credentials", "command.acted"),
+        ("credentials", "command.ended"),
+        ("credentials", "unclaim.current"),
+        ("all", "command.ended"),
+        ("all", "unclaim.ordered"),
+        ("all", "wipe.begun"),
+    ] {
+        let mut edge = Edge::start(&cloud);
+        edge.claim_for(&cloud).await;
+        let edge_id = edge.edge_id();
+        edge.stop();
+        let id = send(&cloud, &edge_id, "unclaim", json!({ "wipe": wipe })).await;
+        edge.run_to_its_end(step);
+        edge.run(None);
+        edge.wait_for("unclaimed");
+        assert!(!edge.is_claimed(), "{wipe} {step}");
+        let end = end_of(&cloud, &edge, id).await;
+        assert_eq!(end["status"], "succeeded", "{wipe} {step}: {end}");
+        edge.stop();
+    }
+}

@@ -118,7 +118,7 @@ async fn a_cut_at_any_step_of_a_rotation_leaves_a_key_that_works_and_one_end() {
         assert_eq!(state_of(&cloud, &key).await, "current", "{step}");
         let ends = format!(
             "select count(*) = 1 from edge_records where type = 'io.sentrycam.command.status.v1'
-             and data ->> 'command_id' = '{id}' and data ->> 'state' = 'succeeded'"
+             and record -> 'data' ->> 'command_id' = '{id}' and record -> 'data' ->> 'state' = 'succeeded'"
         );
         cloud.wait_for(&ends, SOON).await.unwrap();
     }

@@ -21,6 +21,8 @@ use crate::wire::claim::ClaimCode;
 pub const SOCKET_NAME: &str = "control.sock";
 const MAX_LINE: u64 = 4096;
 const IO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Answers that are under way when the agent ends.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// People at one machine; one more waits.
 const CONNECTIONS: usize = 8;
 
@@ -56,6 +58,9 @@ pub async fn serve(dir: &Path, handle: Handle, stop: CancellationToken) -> std::
         }
     }
     let _ = std::fs::remove_file(&path);
+    // Whoever asked for what ends the agent is told that it is done.
+    let answered = async { while people.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(LAST_ANSWERS, answered).await;
     Ok(())
 }
 

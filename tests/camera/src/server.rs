@@ -360,6 +360,7 @@ fn pattern_factory(
         let Ok(bin) = media.element().downcast::<gst::Bin>() else {
             return;
         };
+        unseekable(&bin);
         let (bin_weak, frames) = (bin.downgrade(), frames.clone());
         let number = move |pts_frame: u32| {
             let Some(bin) = bin_weak.upgrade() else {
@@ -389,6 +390,23 @@ fn pattern_factory(
         let _ = paint_into(&bin, p, number);
     });
     factory
+}
+
+/// Lets nobody seek the media. The test sources can be sought, so that every PLAY with `Range: npt=0-` would flush what
+/// all clients see: time and counter jump back, and the server (of 1.22) aborts the process when the flush has taken
+/// a stream's segment while it answers.
+fn unseekable(bin: &gst::Bin) {
+    let pads = ["pay0", "pay1"].map(|name| bin.by_name(name).and_then(|e| e.static_pad("src")));
+    for pad in pads.into_iter().flatten() {
+        pad.add_probe(gst::PadProbeType::QUERY_UPSTREAM, |_, info| {
+            let Some(gst::QueryViewMut::Seeking(query)) = info.query_mut().map(|q| q.view_mut())
+            else {
+                return gst::PadProbeReturn::Ok;
+            };
+            query.set(false, gst::ClockTime::ZERO, gst::ClockTime::NONE);
+            gst::PadProbeReturn::Handled
+        });
+    }
 }
 
 /// Paints the pattern into the frames that pass the element `paint`; `number` turns the frame's place in the stream

@@ -15,6 +15,7 @@ use gstreamer_rtsp_server as rtsp;
 use gstreamer_rtsp_server::gst_rtsp;
 use gstreamer_rtsp_server::prelude::*;
 
+use crate::clients::Clients;
 use crate::pattern::{Scene, draw_counter, paint};
 use crate::player::{Contents, Player, contents};
 
@@ -178,8 +179,9 @@ impl TestCamera {
                             return;
                         }
                     };
+                    let clients = Clients::of(&server);
                     looped.run();
-                    server.client_filter(Some(&mut |_, _| rtsp::RTSPFilterResult::Remove));
+                    clients.close();
                 });
                 drop(run);
             })?;
@@ -222,7 +224,9 @@ impl TestCamera {
 
 impl Drop for TestCamera {
     fn drop(&mut self) {
-        self.main_loop.quit();
+        // In its own thread: a loop that does not run yet cannot be ended from outside.
+        let ending = self.main_loop.clone();
+        self.main_loop.context().invoke(move || ending.quit());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -5,15 +5,18 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use gstreamer::glib;
 use sentrycam_testcam::{Audio, ClipSpec, Codec, Options, Picture, Source, TestCamera, write_clip};
 
 const TRACKS: usize = 2;
 
-/// A client that has said PLAY.
+/// An RTSP client over TCP.
 struct Client {
     tcp: TcpStream,
     url: String,
@@ -21,12 +24,16 @@ struct Client {
 }
 
 impl Client {
-    /// From DESCRIBE to PLAY.
-    fn play(camera: &TestCamera) -> Result<Client> {
+    fn new(camera: &TestCamera) -> Result<Client> {
         let tcp = TcpStream::connect(camera.address())?;
         tcp.set_read_timeout(Some(Duration::from_secs(20)))?;
         let url = camera.url();
-        let mut client = Client { tcp, url, seq: 0 };
+        Ok(Client { tcp, url, seq: 0 })
+    }
+
+    /// From DESCRIBE to PLAY.
+    fn play(camera: &TestCamera) -> Result<Client> {
+        let mut client = Client::new(camera)?;
         client.ask("DESCRIBE", "", "Accept: application/sdp\r\n")?;
         let mut session = String::new();
         for n in 0..TRACKS {
@@ -158,4 +165,32 @@ fn a_file_outlives_clients_that_come_and_go() {
     };
     write_clip(&path, &spec).unwrap();
     churn(Source::File { path, repeat: true });
+}
+
+#[test]
+fn a_camera_that_goes_closes_its_connections() {
+    let complained = Arc::new(AtomicBool::new(false));
+    let heard = Arc::clone(&complained);
+    let critical = glib::LogLevels::LEVEL_CRITICAL;
+    glib::log_set_handler(Some("GLib-GIO"), critical, false, false, move |_, _, _| {
+        heard.store(true, Relaxed);
+    });
+    for _ in 0..20 {
+        let camera = TestCamera::start(Options::default()).unwrap();
+        let (tell, told) = mpsc::channel();
+        let clients = [(); 4].map(|()| {
+            let (mut client, tell) = (Client::new(&camera).unwrap(), tell.clone());
+            thread::spawn(move || {
+                while client.ask("OPTIONS", "", "").is_ok() {
+                    let _ = tell.send(());
+                }
+            })
+        });
+        told.recv().unwrap();
+        drop(camera);
+        for client in clients {
+            client.join().unwrap();
+        }
+    }
+    assert!(!complained.load(Relaxed));
 }

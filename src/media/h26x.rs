@@ -12,7 +12,7 @@ const MAX_ZEROS: u32 = 31;
 /// picture, or one of I slices only, which cameras with rolling GOPs send instead.
 pub(super) fn is_key(codec: VideoCodec, unit: &[u8]) -> bool {
     let mut slices = 0;
-    for nal in Nals(unit) {
+    for nal in units(unit, 4).flatten() {
         let Some(&first) = nal.first() else { continue };
         match (codec, first & 0x1f, first >> 1 & 0x3f) {
             (VideoCodec::H264, 5, _) => return true,
@@ -32,19 +32,18 @@ pub(super) fn is_key(codec: VideoCodec, unit: &[u8]) -> bool {
     slices > 0
 }
 
-/// NAL units of an access unit.
-struct Nals<'a>(&'a [u8]);
-
-impl<'a> Iterator for Nals<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let (length, rest) = self.0.split_first_chunk::<4>()?;
-        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
-        let (nal, rest) = rest.split_at_checked(length)?;
-        self.0 = rest;
-        Some(nal)
-    }
+/// NAL units with `size` bytes of length before each; ends with `None` where a length says more than there is.
+pub(super) fn units(packet: &[u8], size: usize) -> impl Iterator<Item = Option<&[u8]>> {
+    let mut rest = packet;
+    std::iter::from_fn(move || {
+        let (length, tail) = rest.split_at_checked(size)?;
+        let length = length
+            .iter()
+            .fold(0usize, |n, b| (n << 8) | usize::from(*b));
+        let cut = tail.split_at_checked(length);
+        rest = cut.map_or(&[], |(_, tail)| tail);
+        Some(cut.map(|(nal, _)| nal))
+    })
 }
 
 /// Bits of a NAL unit, without its emulation prevention bytes.

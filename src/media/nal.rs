@@ -2,6 +2,8 @@
 
 use gstreamer as gst;
 
+use super::h26x::units;
+
 /// How the NAL units of a stream are told apart (`avc`, `hvc1`: a length before each).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Nal {
@@ -28,7 +30,7 @@ impl Nal {
     /// Whether nothing from here on needs a picture from before: H.264 IDR (Rec. ITU-T H.264, 7.4.1.2.4), H.265 IDR and
     /// BLA (Rec. ITU-T H.265, 7.4.2.2). False for an open GOP, whose leading pictures look back.
     pub(super) fn begins_anew(self, packet: &[u8]) -> bool {
-        self.units(packet).flatten().any(|nal| {
+        units(packet, self.length).flatten().any(|nal| {
             let Some(first) = nal.first() else {
                 return false;
             };
@@ -40,20 +42,6 @@ impl Nal {
         })
     }
 
-    /// The units of a packet; ends with `None` where a length says more than there is.
-    fn units(self, packet: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
-        let mut rest = packet;
-        std::iter::from_fn(move || {
-            let (length, tail) = rest.split_at_checked(self.length)?;
-            let length = length
-                .iter()
-                .fold(0usize, |n, b| (n << 8) | usize::from(*b));
-            let cut = tail.split_at_checked(length);
-            rest = cut.map_or(&[], |(_, tail)| tail);
-            Some(cut.map(|(nal, _)| nal))
-        })
-    }
-
     /// Whether every slice says `nal_ref_idc = 0`: no other picture needs this one, it can be left out before decoding.
     /// Known for H.264 only.
     pub(super) fn nothing_refers_to(self, packet: &[u8]) -> bool {
@@ -61,7 +49,7 @@ impl Nal {
             return false;
         }
         let mut slices = 0;
-        for nal in self.units(packet) {
+        for nal in units(packet, self.length) {
             let Some(nal) = nal else { return false };
             let Some(first) = nal.first() else { continue };
             if (1..=5).contains(&(first & 0x1f)) {

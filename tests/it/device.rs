@@ -48,7 +48,7 @@ pub struct Device<T> {
 }
 
 /// Fails a request after this; the faults that hang do so for longer.
-const PATIENCE: Duration = Duration::from_millis(700);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Device<Client> {
     /// A new device of this cloud, not yet started.

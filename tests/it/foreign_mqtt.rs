@@ -56,7 +56,7 @@ async fn a_foreign_cloud_commands_and_hears_the_device() {
     wait_until(10, "its twin came", || {
         link.twin.texts() == ["header.twin.mac"]
     });
-    let poke = tokio::time::timeout(std::time::Duration::from_secs(5), link.poke.notified());
+    let poke = tokio::time::timeout(std::time::Duration::from_secs(30), link.poke.notified());
     poke.await.expect("its poke came");
 
     let (id, topic) = put_state(&device, EDGE).await;

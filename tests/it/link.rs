@@ -169,7 +169,7 @@ async fn what_is_published_while_the_device_is_away_arrives_once_after_it_is_bac
     // The broker's copy for the session and the retained one of the subscription: the inbox knows versions.
     assert!(link.twin.texts().iter().all(|t| t == "twin 7"));
     cloud.publish(&down("poke"), false, "{}");
-    let poke = tokio::time::timeout(Duration::from_secs(5), link.poke.notified());
+    let poke = tokio::time::timeout(Duration::from_secs(30), link.poke.notified());
     poke.await.expect("a poke pokes");
     link.wait(5, "all are acknowledged", |s| s.received >= 21);
     assert!(link.stop().await);

@@ -28,6 +28,9 @@ use uuid::Uuid;
 
 use crate::device::{Device, End};
 
+/// For what takes no time on a machine that is not loaded.
+const SOON: Duration = Duration::from_secs(60);
+
 /// A private bus; dropping it ends it.
 struct Bus {
     daemon: Child,
@@ -135,12 +138,6 @@ fn parts(device: &Device<Client>, bus: &Bus) -> (Poll<Client>, Executor) {
     (poll, Executor::new(db, time, ids, inbox, bells, hands))
 }
 
-async fn send(cloud: &Cloud, device: &Device<Client>) -> Uuid {
-    let wanted = Wanted::new("reboot", json!({}));
-    let sent = cloud.send_command(device.edge_id(), wanted).await.unwrap();
-    sent["id"].as_str().unwrap().parse().unwrap()
-}
-
 /// Lets the executor run for as long as `until` is not true.
 async fn run(executor: Executor, until: impl Fn() -> bool) {
     let stop = CancellationToken::new();
@@ -152,115 +149,109 @@ async fn run(executor: Executor, until: impl Fn() -> bool) {
     tokio::select! {
         () = executor.run(stop) => {}
         () = watch => {}
-        () = tokio::time::sleep(Duration::from_secs(20)) => panic!("not within 20 s"),
+        () = tokio::time::sleep(SOON) => panic!("not within {SOON:?}"),
     }
 }
 
-async fn ended(cloud: &Cloud, device: &mut Device<Client>, id: Uuid) -> Value {
-    device.drain(20).await;
-    cloud
-        .wait_command(id, Duration::from_secs(10))
-        .await
-        .unwrap()
+/// A box that was sent `reboot` and has fetched it.
+struct Told {
+    cloud: Cloud,
+    bus: Bus,
+    _logind: zbus::Connection,
+    asked: Arc<AtomicUsize>,
+    device: Device<Client>,
+    id: Uuid,
+}
+
+impl Told {
+    async fn new(allowed: bool) -> (Told, Executor) {
+        let (cloud, bus) = (Cloud::start().await.unwrap(), Bus::start());
+        let (logind, asked) = logind(&bus, allowed).await;
+        let device = Device::on_time(&cloud).await;
+        let wanted = Wanted::new("reboot", json!({}));
+        let sent = cloud.send_command(device.edge_id(), wanted).await.unwrap();
+        let (poll, executor) = parts(&device, &bus);
+        assert_eq!(poll.round().await, Round::Done);
+        let told = Told {
+            id: sent["id"].as_str().unwrap().parse().unwrap(),
+            cloud,
+            bus,
+            _logind: logind,
+            asked,
+            device,
+        };
+        (told, executor)
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(SeqCst)
+    }
+
+    /// Runs until the device's store has the command in `state`.
+    async fn run(&self, executor: Executor, state: &str) {
+        let conn = sentrycam::db::schema::open_reader(&self.device.db_path()).unwrap();
+        let sql = "select count(*) from commands where state = ?1";
+        let count = || conn.query_row(sql, [state], |r| r.get::<_, i64>(0));
+        run(executor, || count().unwrap() == 1).await;
+    }
+
+    /// What the cloud has of it at the end.
+    async fn ended(&mut self) -> Value {
+        self.device.drain(20).await;
+        let end = self.cloud.wait_command(self.id, SOON).await;
+        end.unwrap()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_is_asked_of_logind_once_and_proved_by_another_boot() {
-    let (cloud, bus) = (Cloud::start().await.unwrap(), Bus::start());
-    let (_logind, asked) = logind(&bus, true).await;
-    let mut device = Device::on_time(&cloud).await;
-    let id = send(&cloud, &device).await;
-    let (poll, executor) = parts(&device, &bus);
-    assert_eq!(poll.round().await, Round::Done);
-    run(executor, || asked.load(SeqCst) == 1).await;
-    drop(poll);
+    let (mut told, executor) = Told::new(true).await;
+    run(executor, || told.asked() == 1).await;
     // The power goes; the machine comes up again.
-    device.end(End::Killed).await;
-    device.boot = BootId(Uuid::now_v7());
-    device.start();
-    device.pass().await;
-    let (poll, executor) = parts(&device, &bus);
-    let path = device.db_path();
-    let done = || {
-        number(
-            &path,
-            "select count(*) from commands where state = 'succeeded'",
-        ) == 1
-    };
-    run(executor, done).await;
+    told.device.end(End::Killed).await;
+    told.device.boot = BootId(Uuid::now_v7());
+    told.device.start();
+    told.device.pass().await;
+    let (poll, executor) = parts(&told.device, &told.bus);
+    told.run(executor, "succeeded").await;
     assert_eq!(poll.round().await, Round::Done);
-    let end = ended(&cloud, &mut device, id).await;
+    let end = told.ended().await;
     assert_eq!(
         (&end["status"], &end["result"]["rebooted"]),
         (&json!("succeeded"), &json!(true)),
         "{end}"
     );
-    assert_eq!(asked.load(SeqCst), 1, "asked again after the restart");
+    assert_eq!(told.asked(), 1, "asked again after the restart");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_comes_back_in_the_same_boot_does_not_ask_again() {
-    let (cloud, bus) = (Cloud::start().await.unwrap(), Bus::start());
-    let (_logind, asked) = logind(&bus, true).await;
-    let mut device = Device::on_time(&cloud).await;
-    let id = send(&cloud, &device).await;
-    let (poll, executor) = parts(&device, &bus);
-    assert_eq!(poll.round().await, Round::Done);
-    run(executor, || asked.load(SeqCst) == 1).await;
-    drop(poll);
-    device.restart(End::Killed).await;
-    device.pass().await;
-    let (_poll, executor) = parts(&device, &bus);
-    let path = device.db_path();
-    let done = || {
-        number(
-            &path,
-            "select count(*) from commands where state = 'failed'",
-        ) == 1
-    };
-    run(executor, done).await;
-    let end = ended(&cloud, &mut device, id).await;
+    let (mut told, executor) = Told::new(true).await;
+    run(executor, || told.asked() == 1).await;
+    told.device.restart(End::Killed).await;
+    told.device.pass().await;
+    let (_poll, executor) = parts(&told.device, &told.bus);
+    told.run(executor, "failed").await;
+    let end = told.ended().await;
     assert_eq!(
         (&end["status"], &end["code"]),
         (&json!("failed"), &json!("interrupted")),
         "{end}"
     );
-    assert_eq!(asked.load(SeqCst), 1);
+    assert_eq!(told.asked(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_polkit_refuses_has_failed() {
-    let (cloud, bus) = (Cloud::start().await.unwrap(), Bus::start());
-    let (_logind, asked) = logind(&bus, false).await;
-    let mut device = Device::on_time(&cloud).await;
-    let id = send(&cloud, &device).await;
-    let (poll, executor) = parts(&device, &bus);
-    assert_eq!(poll.round().await, Round::Done);
-    let path = device.db_path();
-    let done = || {
-        number(
-            &path,
-            "select count(*) from commands where state = 'failed'",
-        ) == 1
-    };
-    run(executor, done).await;
-    let end = ended(&cloud, &mut device, id).await;
+    let (mut told, executor) = Told::new(false).await;
+    told.run(executor, "failed").await;
+    let end = told.ended().await;
     assert_eq!(
         (&end["status"], &end["code"]),
         (&json!("failed"), &json!("refused")),
         "{end}"
     );
-    assert!(
-        end["error"]
-            .as_str()
-            .unwrap()
-            .contains("authentication required"),
-        "{end}"
-    );
-    assert_eq!(asked.load(SeqCst), 1);
-}
-
-fn number(path: &std::path::Path, sql: &str) -> i64 {
-    let conn = sentrycam::db::schema::open_reader(path).unwrap();
-    conn.query_row(sql, [], |r| r.get(0)).unwrap()
+    let error = end["error"].as_str().unwrap();
+    assert!(error.contains("authentication required"), "{end}");
+    assert_eq!(told.asked(), 1);
 }

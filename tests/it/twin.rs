@@ -100,12 +100,13 @@ async fn what_may_cut_the_cloud_off_is_taken_back_after_300_s() {
         [json!(null); 0],
         "not before it is decided"
     );
-    bench.clock.rehearse_passing(Duration::from_secs(290));
+    // A minute is left for this machine's own time.
+    bench.clock.rehearse_passing(Duration::from_secs(240));
     // An answer under another version proves nothing.
     bench.twin().proved(7).await;
     assert_eq!(bench.offer(1, json!({})).await.unwrap(), Verdict::Known);
     assert_eq!(bench.report()["status"], "provisional");
-    bench.clock.rehearse_passing(Duration::from_secs(11));
+    bench.clock.rehearse_passing(Duration::from_secs(61));
     bench.wait_for(&["a", "b", "c"]).await;
     let told = bench.told("twin.reported");
     assert_eq!(told.len(), 1);

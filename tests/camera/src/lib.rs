@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod bad;
+mod clients;
 mod clip;
 mod mangle;
 mod pattern;

@@ -15,6 +15,7 @@ use gstreamer_rtsp_server as rtsp;
 use gstreamer_rtsp_server::gst_rtsp;
 use gstreamer_rtsp_server::prelude::*;
 
+use crate::clients::Clients;
 use crate::pattern::{Scene, draw_counter, paint};
 use crate::player::{Contents, Player, contents};
 
@@ -178,8 +179,9 @@ impl TestCamera {
                             return;
                         }
                     };
+                    let clients = Clients::of(&server);
                     looped.run();
-                    server.client_filter(Some(&mut |_, _| rtsp::RTSPFilterResult::Remove));
+                    clients.close();
                 });
                 drop(run);
             })?;
@@ -222,7 +224,9 @@ impl TestCamera {
 
 impl Drop for TestCamera {
     fn drop(&mut self) {
-        self.main_loop.quit();
+        // In its own thread: a loop that does not run yet cannot be ended from outside.
+        let ending = self.main_loop.clone();
+        self.main_loop.context().invoke(move || ending.quit());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -360,6 +364,7 @@ fn pattern_factory(
         let Ok(bin) = media.element().downcast::<gst::Bin>() else {
             return;
         };
+        unseekable(&bin);
         let (bin_weak, frames) = (bin.downgrade(), frames.clone());
         let number = move |pts_frame: u32| {
             let Some(bin) = bin_weak.upgrade() else {
@@ -389,6 +394,23 @@ fn pattern_factory(
         let _ = paint_into(&bin, p, number);
     });
     factory
+}
+
+/// Lets nobody seek the media. The test sources can be sought, so that every PLAY with `Range: npt=0-` would flush what
+/// all clients see: time and counter jump back, and the server (of 1.22) aborts the process when the flush has taken
+/// a stream's segment while it answers.
+fn unseekable(bin: &gst::Bin) {
+    let pads = ["pay0", "pay1"].map(|name| bin.by_name(name).and_then(|e| e.static_pad("src")));
+    for pad in pads.into_iter().flatten() {
+        pad.add_probe(gst::PadProbeType::QUERY_UPSTREAM, |_, info| {
+            let Some(gst::QueryViewMut::Seeking(query)) = info.query_mut().map(|q| q.view_mut())
+            else {
+                return gst::PadProbeReturn::Ok;
+            };
+            query.set(false, gst::ClockTime::ZERO, gst::ClockTime::NONE);
+            gst::PadProbeReturn::Handled
+        });
+    }
 }
 
 /// Paints the pattern into the frames that pass the element `paint`; `number` turns the frame's place in the stream

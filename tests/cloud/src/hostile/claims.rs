@@ -11,7 +11,7 @@ pub(super) fn good(forge: &Forge, command_type: &str, args: &str) -> String {
     with(forge, &[("cmd", &cmd)])
 }
 
-/// Good claims of a `sync.now` with some members replaced; the value `-` leaves a member out.
+/// Good claims of a `sync.now` with some members replaced.
 fn with(forge: &Forge, changes: &[(&str, &str)]) -> String {
     let members = [
         ("iss", "\"sentrycam-cloud\"".to_owned()),
@@ -22,7 +22,12 @@ fn with(forge: &Forge, changes: &[(&str, &str)]) -> String {
         ("exp", (forge.now + 300).to_string()),
         ("cmd", "{\"type\":\"sync.now\",\"args\":{}}".to_owned()),
     ];
-    let members: Vec<String> = members
+    object(&members, changes)
+}
+
+/// An object of `good` members with some replaced; the value `-` leaves a member out.
+pub(super) fn object(good: &[(&str, String)], changes: &[(&str, &str)]) -> String {
+    let members: Vec<String> = good
         .iter()
         .filter_map(|(name, good)| {
             let change = changes.iter().find(|(changed, _)| changed == name);

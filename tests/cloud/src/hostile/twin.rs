@@ -1,6 +1,6 @@
 //! Well signed twins with wrong claims or documents.
 
-use super::claims::nested;
+use super::claims::{nested, object};
 use super::{Forge, Hostile, TRICKS};
 use crate::jws::TWIN;
 
@@ -17,17 +17,7 @@ fn claims(forge: &Forge, changes: &[(&str, &str)]) -> String {
         ("version", forge.number.to_string()),
         ("doc", "{}".to_owned()),
     ];
-    let members: Vec<String> = members
-        .iter()
-        .filter_map(|(name, good)| {
-            let change = changes.iter().find(|(changed, _)| changed == name);
-            match change.map_or(good.as_str(), |(_, value)| value) {
-                "-" => None,
-                value => Some(format!("\"{name}\":{value}")),
-            }
-        })
-        .collect();
-    format!("{{{}}}", members.join(","))
+    object(&members, changes)
 }
 
 pub(super) fn all(forge: &Forge) -> Vec<Hostile> {

@@ -10,6 +10,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use deadpool_postgres::{Client, Transaction};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -79,6 +80,36 @@ pub(super) async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Key, 
     Ok(key)
 }
 
+/// Only an administrator configures, and users, keys and claims are the administrator's (section 12).
+pub(super) async fn administrator(app: &App, headers: &HeaderMap) -> Result<Key, Problem> {
+    let key = authenticate(app, headers).await?;
+    if key.role == "admin" {
+        Ok(key)
+    } else {
+        Err(forbidden())
+    }
+}
+
+/// A transaction that sees what the key's organization has.
+pub(super) async fn begin<'a>(
+    client: &'a mut Client,
+    key: &Key,
+) -> Result<Transaction<'a>, Problem> {
+    let tx = client.transaction().await.map_err(DbError::from)?;
+    db::set_tenant(&tx, key.organization_id).await?;
+    Ok(tx)
+}
+
+/// Commits, and only then answers.
+pub(super) async fn finish(
+    tx: Transaction<'_>,
+    status: StatusCode,
+    value: &Value,
+) -> Result<Response, Problem> {
+    tx.commit().await.map_err(DbError::from)?;
+    Ok(answer(status, value))
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct ListQuery {
     limit: Option<i64>,
@@ -102,8 +133,7 @@ pub(super) async fn list(
     let listing = Listing::from_word(&listing).ok_or_else(Problem::not_found)?;
     let limit = query.limit.unwrap_or(100).clamp(1, MAX_LIMIT);
     let mut client = app.db.client().await?;
-    let tx = client.transaction().await.map_err(DbError::from)?;
-    db::set_tenant(&tx, key.organization_id).await?;
+    let tx = begin(&mut client, &key).await?;
     let rows = admin::list(&tx, listing, None, limit).await?;
     Ok(answer(StatusCode::OK, &json!({ listing.word(): rows })))
 }
@@ -118,10 +148,7 @@ async fn create_device(
     headers: HeaderMap,
     body: axum::body::Bytes,
 ) -> Result<Response, Problem> {
-    let key = authenticate(&app, &headers).await?;
-    if key.role != "admin" {
-        return Err(forbidden());
-    }
+    let key = administrator(&app, &headers).await?;
     let wanted: CreateDevice = serde_json::from_slice(&body)
         .map_err(|_| Problem::malformed("the body must be {\"name\": …}"))?;
     let base = format!("https://{}", app.authority);

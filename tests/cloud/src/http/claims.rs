@@ -14,12 +14,12 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::App;
-use super::admin::{Key, answer, authenticate, forbidden};
+use super::admin::{Key, administrator, answer, authenticate, begin, finish};
 use crate::admin;
 use crate::claiming::bind::{self, Binder};
 use crate::claiming::{codes, network};
 use crate::command::{self, Wanted};
-use crate::db::{self, DbError};
+use crate::db::DbError;
 use crate::license;
 use crate::problem::Problem;
 
@@ -35,16 +35,6 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/admin/v1/devices/{edge_id}/unclaim", post(unclaim))
         .route("/admin/v1/devices/{edge_id}/rotate", post(rotate))
         .route("/admin/v1/license", get(show_license))
-}
-
-/// Users, keys and claims are the admin's (section 12).
-async fn admin_key(app: &App, headers: &HeaderMap) -> Result<Key, Problem> {
-    let key = authenticate(app, headers).await?;
-    if key.role == "admin" {
-        Ok(key)
-    } else {
-        Err(forbidden())
-    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -75,11 +65,10 @@ async fn create_code(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let key = admin_key(&app, &headers).await?;
+    let key = administrator(&app, &headers).await?;
     let wanted: CreateCode = parse(&body, "{\"device_name\": …, \"expires_in_s\": 86400}")?;
     let mut client = app.db.client().await?;
-    let tx = client.transaction().await.map_err(DbError::from)?;
-    db::set_tenant(&tx, key.organization_id).await?;
+    let tx = begin(&mut client, &key).await?;
     let life = wanted.expires_in_s.unwrap_or(codes::MAX_LIFE_S);
     let name = wanted.device_name.as_deref();
     let made = codes::create(
@@ -91,8 +80,7 @@ async fn create_code(
         app.clock.now(0),
     )
     .await?;
-    tx.commit().await.map_err(DbError::from)?;
-    Ok(answer(StatusCode::CREATED, &made))
+    finish(tx, StatusCode::CREATED, &made).await
 }
 
 async fn windows(
@@ -100,7 +88,7 @@ async fn windows(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let key = admin_key(&app, &headers).await?;
+    let key = administrator(&app, &headers).await?;
     let mut client = app.db.client().await?;
     let tx = client.transaction().await.map_err(DbError::from)?;
     let place = network(peer.ip());
@@ -119,7 +107,7 @@ async fn show(
     Path(id): Path<Uuid>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let key = admin_key(&app, &headers).await?;
+    let key = administrator(&app, &headers).await?;
     let shown = bind::show(&app.db, key.organization_id, id, app.clock.now(0)).await?;
     Ok(answer(StatusCode::OK, &shown))
 }
@@ -132,20 +120,26 @@ struct Bind {
     device_name: Option<String>,
 }
 
+impl Bind {
+    fn binder<'a>(&'a self, key: &Key, place: &'a str) -> Binder<'a> {
+        Binder {
+            organization: key.organization_id,
+            device_name: self.device_name.as_deref(),
+            network: Some(place),
+        }
+    }
+}
+
 async fn bind_by_code(
     State(app): State<Arc<App>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let key = admin_key(&app, &headers).await?;
+    let key = administrator(&app, &headers).await?;
     let wanted: Bind = parse(&body, "{\"user_code\": \"XXXX-XXXX\", \"device_name\": …}")?;
     let place = network(peer.ip());
-    let binder = Binder {
-        organization: key.organization_id,
-        device_name: wanted.device_name.as_deref(),
-        network: Some(&place),
-    };
+    let binder = wanted.binder(&key, &place);
     let (limits, now) = (&app.claiming.limits, app.clock.now(0));
     let bound = bind::by_user_code(
         &app.db,
@@ -166,14 +160,10 @@ async fn bind_by_entry(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let key = admin_key(&app, &headers).await?;
+    let key = administrator(&app, &headers).await?;
     let wanted: Bind = parse(&body, "{\"device_name\": …}")?;
     let place = network(peer.ip());
-    let binder = Binder {
-        organization: key.organization_id,
-        device_name: wanted.device_name.as_deref(),
-        network: Some(&place),
-    };
+    let binder = wanted.binder(&key, &place);
     let bound = bind::by_list_entry(&app.db, &binder, id, app.clock.now(0)).await?;
     Ok(answer(StatusCode::OK, &bound))
 }
@@ -183,7 +173,7 @@ async fn deny(
     Path(id): Path<Uuid>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let key = admin_key(&app, &headers).await?;
+    let key = administrator(&app, &headers).await?;
     let shown = bind::deny(&app.db, key.organization_id, id, app.clock.now(0)).await?;
     Ok(answer(StatusCode::OK, &shown))
 }
@@ -193,16 +183,16 @@ async fn unclaim(
     Path(edge_id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let key = admin_key(&app, &headers).await?;
+    let key = administrator(&app, &headers).await?;
     let mut client = app.db.client().await?;
-    let tx = client.transaction().await.map_err(DbError::from)?;
-    db::set_tenant(&tx, key.organization_id).await?;
+    let tx = begin(&mut client, &key).await?;
     admin::unclaim_in(&tx, &edge_id).await?;
-    tx.commit().await.map_err(DbError::from)?;
-    Ok(answer(
+    finish(
+        tx,
         StatusCode::OK,
         &json!({ "edge_id": edge_id, "status": "unclaimed" }),
-    ))
+    )
+    .await
 }
 
 /// Asks the device for a new key; it does the rest (section 3.6).
@@ -211,18 +201,16 @@ async fn rotate(
     Path(edge_id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let key = admin_key(&app, &headers).await?;
+    let key = administrator(&app, &headers).await?;
     let mut client = app.db.client().await?;
-    let tx = client.transaction().await.map_err(DbError::from)?;
-    db::set_tenant(&tx, key.organization_id).await?;
+    let tx = begin(&mut client, &key).await?;
     let wanted = Wanted {
         command_type: "key.rotate".to_owned(),
         args: json!({}),
         expires_in_s: 86_400,
     };
     let sent = command::send(&tx, &edge_id, &wanted, app.clock.now(0)).await?;
-    tx.commit().await.map_err(DbError::from)?;
-    Ok(answer(StatusCode::CREATED, &sent))
+    finish(tx, StatusCode::CREATED, &sent).await
 }
 
 async fn show_license(
@@ -231,8 +219,7 @@ async fn show_license(
 ) -> Result<Response, Problem> {
     let key = authenticate(&app, &headers).await?;
     let mut client = app.db.client().await?;
-    let tx = client.transaction().await.map_err(DbError::from)?;
-    db::set_tenant(&tx, key.organization_id).await?;
+    let tx = begin(&mut client, &key).await?;
     let limits = license::limits(&tx, key.organization_id, app.clock.now(0)).await?;
     Ok(answer(StatusCode::OK, &json!(limits)))
 }

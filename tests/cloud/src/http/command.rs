@@ -14,9 +14,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::App;
-use super::admin::{Key, answer, authenticate, forbidden};
+use super::admin::{Key, answer, authenticate, begin, finish, forbidden};
 use crate::command::{self, Wanted, issue};
-use crate::db::{self, DbError};
 use crate::problem::Problem;
 
 /// Longest wait of one request for the end of a command.
@@ -60,11 +59,9 @@ async fn send(
         return Err(forbidden());
     }
     let mut client = app.db.client().await?;
-    let tx = client.transaction().await.map_err(DbError::from)?;
-    db::set_tenant(&tx, key.organization_id).await?;
+    let tx = begin(&mut client, &key).await?;
     let sent = command::send(&tx, &edge_id, &wanted, app.clock.now(0)).await?;
-    tx.commit().await.map_err(DbError::from)?;
-    Ok(answer(StatusCode::CREATED, &sent))
+    finish(tx, StatusCode::CREATED, &sent).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -94,8 +91,7 @@ async fn show(
 
 async fn look(app: &App, key: &Key, id: Uuid) -> Result<Value, Problem> {
     let mut client = app.db.client().await?;
-    let tx = client.transaction().await.map_err(DbError::from)?;
-    db::set_tenant(&tx, key.organization_id).await?;
+    let tx = begin(&mut client, key).await?;
     Ok(command::show(&tx, id).await?)
 }
 
@@ -106,13 +102,11 @@ async fn cancel(
 ) -> Result<Response, Problem> {
     let key = authenticate(&app, &headers).await?;
     let mut client = app.db.client().await?;
-    let tx = client.transaction().await.map_err(DbError::from)?;
-    db::set_tenant(&tx, key.organization_id).await?;
+    let tx = begin(&mut client, &key).await?;
     let found = command::show(&tx, id).await?;
     if !may_send(&key, found["command_type"].as_str().unwrap_or_default()) {
         return Err(forbidden());
     }
     let canceled = command::cancel(&tx, id, app.clock.now(0)).await?;
-    tx.commit().await.map_err(DbError::from)?;
-    Ok(answer(StatusCode::OK, &canceled))
+    finish(tx, StatusCode::OK, &canceled).await
 }

@@ -8,13 +8,11 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post, put};
-use deadpool_postgres::{Client, Transaction};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::App;
-use super::admin::{Key, answer, authenticate, forbidden};
-use crate::db::{self, DbError};
+use super::admin::{administrator, authenticate, begin, finish};
 use crate::problem::Problem;
 use crate::twin::wish::{self, WantedPolicy};
 
@@ -34,31 +32,6 @@ pub fn routes() -> Router<Arc<App>> {
             "/admin/v1/policies/{id}",
             put(set_policy).delete(remove_policy),
         )
-}
-
-/// Only an administrator configures.
-async fn administrator(app: &App, headers: &HeaderMap) -> Result<Key, Problem> {
-    let key = authenticate(app, headers).await?;
-    if key.role == "admin" {
-        Ok(key)
-    } else {
-        Err(forbidden())
-    }
-}
-
-async fn begin<'a>(client: &'a mut Client, key: &Key) -> Result<Transaction<'a>, Problem> {
-    let tx = client.transaction().await.map_err(DbError::from)?;
-    db::set_tenant(&tx, key.organization_id).await?;
-    Ok(tx)
-}
-
-async fn finish(
-    tx: Transaction<'_>,
-    status: StatusCode,
-    value: &Value,
-) -> Result<Response, Problem> {
-    tx.commit().await.map_err(DbError::from)?;
-    Ok(answer(status, value))
 }
 
 fn read<T: serde::de::DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {

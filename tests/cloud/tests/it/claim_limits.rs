@@ -14,6 +14,14 @@ async fn cloud(limits: Limits) -> Cloud {
     Cloud::builder().claiming(settings).start().await.unwrap()
 }
 
+/// A cloud with one code that is right.
+async fn with_code(limits: Limits) -> (Cloud, String) {
+    let cloud = cloud(limits).await;
+    let organization = cloud.organization();
+    let right = cloud.create_claim_code(organization, "porch").await;
+    (cloud, right.unwrap())
+}
+
 #[tokio::test]
 async fn a_network_opens_ten_windows_an_hour() {
     let cloud = cloud(Limits::default()).await;
@@ -33,15 +41,11 @@ async fn a_network_opens_ten_windows_an_hour() {
 
 #[tokio::test]
 async fn five_wrong_codes_close_a_network_for_ten_minutes() {
-    let cloud = cloud(Limits {
+    let (cloud, right) = with_code(Limits {
         claims_per_hour: 100,
         ..Limits::default()
     })
     .await;
-    let right = cloud
-        .create_claim_code(cloud.organization(), "porch")
-        .await
-        .unwrap();
     for n in 0..5 {
         let wrong = Blank::new(&cloud, &format!("s-{n}"))
             .open_with_code("BBBB-BBBB")
@@ -96,15 +100,11 @@ async fn a_device_has_ten_wrong_codes_an_hour_wherever_it_is() {
 
 #[tokio::test]
 async fn a_hundred_wrong_codes_of_everybody_raise_the_alarm() {
-    let cloud = cloud(Limits {
+    let (cloud, right) = with_code(Limits {
         wrong_per_hour: 20,
         ..Limits::default()
     })
     .await;
-    let right = cloud
-        .create_claim_code(cloud.organization(), "porch")
-        .await
-        .unwrap();
     // Five at a time, in parallel: a race must not give a guess away.
     for network in 0..4 {
         let blanks = [0, 1, 2, 3, 4].map(|n| {

@@ -52,11 +52,8 @@ enum Command {
         /// The device.
         edge_id: String,
     },
-    /// Give a device back: its next request gets a signed 410, and the broker throws it out.
-    Unclaim {
-        /// The device.
-        edge_id: String,
-    },
+    /// End a device's claim: it is asked to wipe itself; after 24 h without its word it is unclaimed all the same.
+    Unclaim(claim::Unclaim),
     /// Suspend an organization: its devices get 403 and wait.
     Suspend {
         /// Id or name.
@@ -167,7 +164,7 @@ impl Admin {
                 return Ok(());
             }
             Command::Revoke { edge_id } => return Ok(admin::revoke(&db, &edge_id).await?),
-            Command::Unclaim { edge_id } => return Ok(admin::unclaim(&db, &edge_id).await?),
+            Command::Unclaim(unclaim) => return unclaim.run(&db, self.json).await,
             Command::Suspend { organization, undo } => {
                 let organization = admin::find_organization(&db, &organization).await?;
                 return Ok(admin::suspend(&db, organization, !undo).await?);

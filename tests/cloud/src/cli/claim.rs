@@ -1,4 +1,4 @@
-//! `sentrycam-cloud admin create-claim-code | claims | bind | rotate | license`
+//! `sentrycam-cloud admin create-claim-code | claims | bind | rotate | unclaim | license`
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -10,8 +10,8 @@ use super::admin::say;
 use super::table;
 use crate::admin;
 use crate::claiming::bind::{self, Binder};
-use crate::claiming::{Limits, codes};
-use crate::command::{self, Wanted};
+use crate::claiming::{Limits, codes, rotate};
+use crate::command::leave::{self, Wipe};
 use crate::db::Db;
 use crate::license::{self, Grant};
 use crate::secret::WrappingKey;
@@ -142,6 +142,9 @@ fn sentence(bound: &Value) -> String {
 pub struct Rotate {
     /// The device.
     edge_id: String,
+    /// Wait for its end and show each step; fails unless it succeeded.
+    #[arg(long)]
+    wait: bool,
 }
 
 impl Rotate {
@@ -149,16 +152,42 @@ impl Rotate {
     pub async fn run(self, db: &Db, as_json: bool) -> Result<()> {
         let mut client = db.client().await?;
         let tx = client.transaction().await?;
-        let wanted = Wanted {
-            command_type: "key.rotate".to_owned(),
-            args: json!({}),
-            expires_in_s: 86_400,
-        };
-        let sent = command::send(&tx, &self.edge_id, &wanted, Timestamp::now()).await?;
+        let sent = rotate::ask(&tx, &self.edge_id, Timestamp::now()).await?;
         tx.commit().await?;
-        let id = sent["id"].as_str().unwrap_or_default().to_owned();
-        say(as_json, sent, &id);
-        Ok(())
+        super::command::finish(db, sent, self.wait, as_json).await
+    }
+}
+
+/// End a claim.
+#[derive(Debug, Args)]
+pub struct Unclaim {
+    /// The device.
+    edge_id: String,
+    /// What it wipes: its keys, or its records and clips too.
+    #[arg(long, value_enum, default_value_t, conflicts_with = "now")]
+    wipe: Wipe,
+    /// Do not ask it: its next request gets a signed 410 and the broker throws it out; what it has not sent is lost.
+    #[arg(long)]
+    now: bool,
+    /// Wait until it has done so and show each step; fails unless it succeeded.
+    #[arg(long, conflicts_with = "now")]
+    wait: bool,
+}
+
+impl Unclaim {
+    /// Does it.
+    pub async fn run(self, db: &Db, as_json: bool) -> Result<()> {
+        if self.now {
+            admin::unclaim(db, &self.edge_id).await?;
+            let said = json!({ "edge_id": self.edge_id, "status": "unclaimed" });
+            say(as_json, said, &format!("{} is unclaimed", self.edge_id));
+            return Ok(());
+        }
+        let mut client = db.client().await?;
+        let tx = client.transaction().await?;
+        let sent = leave::ask(&tx, &self.edge_id, self.wipe, Timestamp::now()).await?;
+        tx.commit().await?;
+        super::command::finish(db, sent, self.wait, as_json).await
     }
 }
 

@@ -92,7 +92,7 @@ async fn look(db: &Db, id: Uuid) -> Result<Value> {
 }
 
 /// Waits if that is wanted, shows the command, and fails when it was waited for in vain.
-async fn finish(db: &Db, mut command: Value, wait: bool, json: bool) -> Result<()> {
+pub(super) async fn finish(db: &Db, mut command: Value, wait: bool, json: bool) -> Result<()> {
     let id: Uuid = serde_json::from_value(command["id"].clone())?;
     if wait {
         command = follow(db, command, id).await?;

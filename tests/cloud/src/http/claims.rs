@@ -17,8 +17,8 @@ use super::App;
 use super::admin::{Key, answer, authenticate, forbidden};
 use crate::admin;
 use crate::claiming::bind::{self, Binder};
-use crate::claiming::{codes, network};
-use crate::command::{self, Wanted};
+use crate::claiming::{codes, network, rotate as rotation};
+use crate::command::leave::{self, Wipe};
 use crate::db::{self, DbError};
 use crate::license;
 use crate::problem::Problem;
@@ -188,21 +188,42 @@ async fn deny(
     Ok(answer(StatusCode::OK, &shown))
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unclaim {
+    wipe: Option<Wipe>,
+    #[serde(default)]
+    now: bool,
+}
+
+/// Asks the device to unclaim itself, or ends its claim without it.
 async fn unclaim(
     State(app): State<Arc<App>>,
     Path(edge_id): Path<String>,
     headers: HeaderMap,
+    body: Bytes,
 ) -> Result<Response, Problem> {
     let key = admin_key(&app, &headers).await?;
+    let form = "{\"wipe\": \"credentials\" or \"all\"}, or {\"now\": true}";
+    let wanted: Unclaim = parse(&body, form)?;
+    if wanted.now && wanted.wipe.is_some() {
+        let detail = "with now nobody asks the device, so wipe must not be given";
+        return Err(Problem::malformed(detail));
+    }
     let mut client = app.db.client().await?;
     let tx = client.transaction().await.map_err(DbError::from)?;
     db::set_tenant(&tx, key.organization_id).await?;
-    admin::unclaim_in(&tx, &edge_id).await?;
+    let (status, said) = if wanted.now {
+        admin::unclaim_in(&tx, &edge_id).await?;
+        let said = json!({ "edge_id": edge_id, "status": "unclaimed" });
+        (StatusCode::OK, said)
+    } else {
+        let wipe = wanted.wipe.unwrap_or_default();
+        let sent = leave::ask(&tx, &edge_id, wipe, app.clock.now(0)).await?;
+        (StatusCode::CREATED, sent)
+    };
     tx.commit().await.map_err(DbError::from)?;
-    Ok(answer(
-        StatusCode::OK,
-        &json!({ "edge_id": edge_id, "status": "unclaimed" }),
-    ))
+    Ok(answer(status, &said))
 }
 
 /// Asks the device for a new key; it does the rest (section 3.6).
@@ -215,12 +236,7 @@ async fn rotate(
     let mut client = app.db.client().await?;
     let tx = client.transaction().await.map_err(DbError::from)?;
     db::set_tenant(&tx, key.organization_id).await?;
-    let wanted = Wanted {
-        command_type: "key.rotate".to_owned(),
-        args: json!({}),
-        expires_in_s: 86_400,
-    };
-    let sent = command::send(&tx, &edge_id, &wanted, app.clock.now(0)).await?;
+    let sent = rotation::ask(&tx, &edge_id, app.clock.now(0)).await?;
     tx.commit().await.map_err(DbError::from)?;
     Ok(answer(StatusCode::CREATED, &sent))
 }

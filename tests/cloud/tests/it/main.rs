@@ -13,6 +13,7 @@ mod device;
 mod faults;
 mod foreign;
 mod ingest;
+mod leaving;
 mod licenses;
 mod link;
 mod migrations;

@@ -22,6 +22,7 @@ use crate::edge::verify::sweep_nonces;
 use crate::faults::Faults;
 use crate::faults::cut::CutAcceptor;
 use crate::http::{App, normal_authority, router};
+use crate::license;
 use crate::mqtt::{Access, Mqtt};
 use crate::secret::WrappingKey;
 
@@ -234,6 +235,7 @@ async fn due(db: &Db, now: jiff::Timestamp) {
         leave::due(db, now).await?;
         rotate::retire(db, now).await?;
         rotate::old(db, now).await?;
+        license::run_out(db, now).await?;
         Ok::<_, AdminError>(())
     };
     if let Err(error) = done.await {

@@ -228,7 +228,7 @@ impl License {
                 modules: self.modules,
                 expires_at: self.expires_at,
             };
-            license::grant(&tx, organization, &grant).await?;
+            license::grant(&tx, organization, &grant, Timestamp::now()).await?;
         }
         let limits = license::limits(&tx, organization, Timestamp::now()).await?;
         tx.commit().await?;

@@ -22,9 +22,10 @@ use uuid::Uuid;
 use crate::command::deliver;
 use crate::db::{self, Db, DbError};
 use crate::edge::verify::Caller;
+use crate::license::cameras;
 use crate::problem::Problem;
 use crate::twin::store as twin;
-use record::Record;
+use record::{Record, Rejection};
 
 pub use body::{MAX_BODY_BYTES, MAX_RECORDS};
 pub use idempotency::Key;
@@ -99,7 +100,7 @@ pub async fn ingest(
     items: &[Value],
     key: Option<Key<'_>>,
 ) -> Result<Value, Problem> {
-    let checked: Vec<_> = items
+    let mut checked: Vec<_> = items
         .iter()
         .map(|item| Record::check(item, &caller.edge_id))
         .collect();
@@ -114,10 +115,14 @@ pub async fn ingest(
     }
     lock_device(&tx, caller.device_id).await?;
 
-    let records: Vec<&Record> = checked
-        .iter()
-        .filter_map(|check| check.as_ref().ok())
-        .collect();
+    let refused = cameras::refused(&tx, caller, &good(&checked)).await?;
+    for check in &mut checked {
+        let id = check.as_ref().ok().map(|record| record.id);
+        if let Some(rejection) = id.and_then(|id| refused.get(&id)) {
+            *check = Err(rejection.clone());
+        }
+    }
+    let records = good(&checked);
     let mut stored = store_all(&mut tx, caller, &records).await?.into_iter();
     let mut results = Vec::with_capacity(items.len());
     for (item, check) in items.iter().zip(&checked) {
@@ -151,6 +156,13 @@ pub async fn ingest(
         "batch committed"
     );
     Ok(answer)
+}
+
+fn good(checked: &[Result<Record, Rejection>]) -> Vec<&Record> {
+    checked
+        .iter()
+        .filter_map(|check| check.as_ref().ok())
+        .collect()
 }
 
 /// What became of one checked record.

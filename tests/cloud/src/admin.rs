@@ -388,7 +388,7 @@ impl Listing {
         match self {
             Self::Devices => (
                 "d.id, d.edge_id, d.name, d.role, d.status, d.platform, d.app_version, d.hostname,
-                 host(d.ip_address) as ip_address, d.last_seen_at, d.claimed_at, d.unclaim_due, d.unclaimed_at, d.health",
+                 host(d.ip_address) as ip_address, d.presence_online, d.presence_at, d.last_seen_at, d.claimed_at, d.unclaim_due, d.unclaimed_at, d.health",
                 "devices d",
                 "d.created_at desc",
             ),

@@ -82,7 +82,8 @@ pub fn answer(results: Vec<Outcome>) -> Value {
     json!({ "results": results, "commands_pending": 0, "twin_version": 0 })
 }
 
-/// Tells the device what waits for it, so that it need not poll.
+/// Tells the device what waits for it, so that it need not poll: also what was handed out, by MQTT or before, and is
+/// not acknowledged, because a broker may lose what it took.
 async fn hint(tx: &Transaction<'_>, caller: &Caller, answer: &mut Value) -> Result<(), DbError> {
     answer["commands_pending"] = deliver::pending(tx, caller.device_id).await?.into();
     answer["twin_version"] = twin::version(tx, caller.device_id).await?.into();
@@ -109,8 +110,10 @@ pub async fn ingest(
     let mut tx = client.transaction().await.map_err(DbError::from)?;
     db::set_tenant(&tx, caller.organization_id).await?;
     if let Some(key) = &key
-        && let Some(answer) = key.begin(&tx, caller.device_id).await?
+        && let Some(mut answer) = key.begin(&tx, caller.device_id).await?
     {
+        // The results are those of then; what waits is what waits now.
+        hint(&tx, caller, &mut answer).await?;
         return Ok(answer);
     }
     lock_device(&tx, caller.device_id).await?;

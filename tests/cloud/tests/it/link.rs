@@ -157,7 +157,10 @@ async fn progress_goes_forward_and_stands_at_the_end() {
         );
     };
     // The newer arrives first; the older, late and twice, changes nothing.
-    it.device.events(&[half.clone()]).await.statuses();
+    it.device
+        .events(std::slice::from_ref(&half))
+        .await
+        .statuses();
     it.device.events(&[early.clone(), half]).await.statuses();
     shown("in_progress", 50).await;
     let topic = it.up(&format!("cmd/{id}/status"));

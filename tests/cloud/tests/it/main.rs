@@ -20,6 +20,7 @@ mod migrations;
 mod mqtt;
 mod projections;
 mod rotation;
+mod sealed;
 mod tenants;
 mod twins;
 mod verification;

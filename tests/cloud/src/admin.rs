@@ -22,7 +22,7 @@ pub enum AdminError {
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// There is no such thing.
-    #[error("there is no {0} of that name")]
+    #[error("there is no such {0}")]
     Unknown(&'static str),
     /// Several have this name.
     #[error("several {0}s have that name; use the id")]

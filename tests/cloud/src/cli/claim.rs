@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::admin::say;
-use super::table;
+use super::{print, table};
 use crate::admin;
 use crate::claiming::bind::{self, Binder};
 use crate::claiming::{Limits, codes, rotate};
@@ -40,12 +40,8 @@ impl CreateCode {
         let (name, life) = (self.device_name.as_deref(), self.expires_in.as_secs());
         let made = codes::create(&tx, &key, organization, name, life, Timestamp::now()).await?;
         tx.commit().await?;
-        say(
-            as_json,
-            made.clone(),
-            made["claim_code"].as_str().unwrap_or_default(),
-        );
-        Ok(())
+        let code = made["claim_code"].as_str().unwrap_or_default().to_owned();
+        say(as_json, made, &code)
     }
 }
 
@@ -68,7 +64,11 @@ impl Windows {
         let tx = client.transaction().await?;
         let rows = bind::list(&tx, organization, None, Timestamp::now()).await?;
         if as_json {
-            println!("{}", serde_json::to_string_pretty(&rows)?);
+            print(serde_json::to_string_pretty(&rows)?)?;
+        } else if rows.is_empty() {
+            eprintln!(
+                "no window is open: hold the box's button for 3 seconds, or run \"sentrycam claim\" there"
+            );
         } else {
             let columns = [
                 "claim_id",
@@ -79,7 +79,7 @@ impl Windows {
                 "expires_in_s",
                 "press",
             ];
-            println!("{}", table::with(&columns, &rows));
+            print(table::with(&columns, &rows))?;
         }
         Ok(())
     }
@@ -119,8 +119,7 @@ impl Bind {
         match bound {
             Ok(bound) => {
                 let text = sentence(&bound);
-                say(as_json, bound, &text);
-                Ok(())
+                say(as_json, bound, &text)
             }
             Err(problem) => bail!("{}", problem.detail),
         }
@@ -180,8 +179,7 @@ impl Unclaim {
         if self.now {
             admin::unclaim(db, &self.edge_id).await?;
             let said = json!({ "edge_id": self.edge_id, "status": "unclaimed" });
-            say(as_json, said, &format!("{} is unclaimed", self.edge_id));
-            return Ok(());
+            return say(as_json, said, &format!("{} is unclaimed", self.edge_id));
         }
         let mut client = db.client().await?;
         let tx = client.transaction().await?;
@@ -232,10 +230,12 @@ impl License {
         }
         let limits = license::limits(&tx, organization, Timestamp::now()).await?;
         tx.commit().await?;
+        let plan = match &limits.plan {
+            Some(plan) => format!("{plan} ({})", limits.status),
+            None => "no licence".to_owned(),
+        };
         let text = format!(
-            "{} ({}): {} of {} boxes, {} of {} cameras, modules: {}",
-            limits.plan.as_deref().unwrap_or("no licence"),
-            limits.status,
+            "{plan}: {} of {} boxes, {} of {} cameras, modules: {}",
             limits.edge_servers,
             limits.max_edge_servers,
             limits.cameras,
@@ -246,7 +246,6 @@ impl License {
                 limits.modules.join(", ")
             },
         );
-        say(as_json, json!(limits), &text);
-        Ok(())
+        say(as_json, json!(limits), &text)
     }
 }

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::print;
 use crate::command::{self, Wanted, issue};
 use crate::db::Db;
 
@@ -98,11 +99,12 @@ pub(super) async fn finish(db: &Db, mut command: Value, wait: bool, json: bool) 
         command = follow(db, command, id).await?;
     }
     if json {
-        println!("{command}");
+        print(&command)?;
     } else if !wait {
-        println!("{id} {}", step(&command));
+        let kind = super::table::cell(&command["command_type"]);
+        print(format!("{id} {kind} {}", step(&command)))?;
     } else if !command["result"].is_null() {
-        println!("{}", command["result"]);
+        print(&command["result"])?;
     }
     let status = super::table::cell(&command["status"]);
     anyhow::ensure!(!wait || status == "succeeded", "the command ended {status}");

@@ -270,7 +270,10 @@ async fn revoked_suspended_or_unclaimed_it_waits_and_wipes_nothing() {
     );
     assert!(credentials.exists());
     cloud
-        .execute("update devices set status = 'offline', unclaimed_at = null")
+        .execute(
+            "update devices set status = 'offline', unclaimed_at = null;
+             update edge_credentials set state = 'current', retired_at = null",
+        )
         .await
         .unwrap();
     device.drain(3).await;

@@ -22,7 +22,7 @@ pub enum AdminError {
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// There is no such thing.
-    #[error("there is no {0} of that name")]
+    #[error("there is no such {0}")]
     Unknown(&'static str),
     /// Several have this name.
     #[error("several {0}s have that name; use the id")]
@@ -149,7 +149,8 @@ pub async fn revoke(db: &Db, edge_id: &str) -> Result<(), AdminError> {
     change(db, sql, edge_id, "REVOKE", "device").await
 }
 
-/// Gives a device back: its next request gets a signed 410 `unclaimed`, and its MQTT client goes at once.
+/// Ends a claim at once, without the device's word: its next request gets a signed 410 `unclaimed`, and its MQTT
+/// client goes. `command::leave` asks the device first.
 ///
 /// # Errors
 /// `Unknown` when there is no such device.
@@ -161,29 +162,55 @@ pub async fn unclaim(db: &Db, edge_id: &str) -> Result<(), AdminError> {
     Ok(())
 }
 
-/// The same in a transaction, which may have named a tenant. The current key stays known, so that the 410 can be
-/// signed; one that was never confirmed goes.
+/// The same in a transaction, which may have named a tenant.
 ///
 /// # Errors
 /// `Unknown` when there is no such device.
 pub async fn unclaim_in(tx: &Transaction<'_>, edge_id: &str) -> Result<(), AdminError> {
+    if end_claim(tx, edge_id, "the owner did not ask the device").await? {
+        Ok(())
+    } else {
+        Err(AdminError::Unknown("device"))
+    }
+}
+
+/// Makes a device nobody's: its keys are revoked (those that work until now still get a signed 410, see
+/// `edge::verify`), one that was never confirmed goes, open commands are canceled, and the broker forgets it. False
+/// when there is no such device.
+///
+/// # Errors
+/// When a statement fails.
+pub(crate) async fn end_claim(
+    tx: &Transaction<'_>,
+    edge_id: &str,
+    why: &str,
+) -> Result<bool, DbError> {
     let row = tx
         .query_opt(
-            "update devices set status = 'unclaimed', unclaimed_at = coalesce(unclaimed_at, now()), updated_at = now()
+            "update devices set status = 'unclaimed', unclaimed_at = coalesce(unclaimed_at, now()),
+                    unclaim_due = null, updated_at = now()
              where edge_id = $1 and deleted_at is null returning organization_id, id",
             &[&edge_id],
         )
-        .await?
-        .ok_or(AdminError::Unknown("device"))?;
+        .await?;
+    let Some(row) = row else {
+        return Ok(false);
+    };
     let (organization, device): (Uuid, Uuid) = (row.get(0), row.get(1));
-    tx.execute(
+    for sql in [
         "delete from edge_credentials where device_id = $1 and state = 'next'",
-        &[&device],
-    )
-    .await?;
+        "update edge_credentials set state = 'revoked', retired_at = now()
+         where device_id = $1 and (state = 'current' or state = 'retired' and retired_at > now() - interval '24 hours')",
+        "update commands set status = 'canceled', code = 'unclaimed', error = 'the device was unclaimed',
+                completed_at = now(), updated_at = now()
+         where device_id = $1 and completed_at is null",
+    ] {
+        tx.execute(sql, &[&device]).await?;
+    }
     crate::claiming::mqtt::want_absent(tx, device).await?;
-    record(tx, organization, "UNCLAIM", "device", edge_id, json!({})).await?;
-    Ok(())
+    let changes = json!({ "after": { "status": "unclaimed", "why": why } });
+    record(tx, organization, "UNCLAIM", "device", edge_id, changes).await?;
+    Ok(true)
 }
 
 /// Suspends an organization (403 `suspended` for its devices), or lifts that.
@@ -361,7 +388,7 @@ impl Listing {
         match self {
             Self::Devices => (
                 "d.id, d.edge_id, d.name, d.role, d.status, d.platform, d.app_version, d.hostname,
-                 host(d.ip_address) as ip_address, d.last_seen_at, d.claimed_at, d.unclaimed_at, d.health",
+                 host(d.ip_address) as ip_address, d.presence_online, d.presence_at, d.last_seen_at, d.claimed_at, d.unclaim_due, d.unclaimed_at, d.health",
                 "devices d",
                 "d.created_at desc",
             ),

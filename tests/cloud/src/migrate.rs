@@ -44,6 +44,8 @@ const MIGRATIONS: &[Migration] = &[
     migration!(10, "commands", "0010_commands"),
     migration!(11, "twins", "0011_twins"),
     migration!(12, "presence", "0012_presence"),
+    migration!(13, "leaving", "0013_leaving"),
+    migration!(14, "camera_places", "0014_camera_places"),
 ];
 
 const CREATE_TRACKING: &str = "create table if not exists schema_migrations (

@@ -13,14 +13,16 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::task::JoinHandle;
 
-use crate::claiming;
+use crate::admin::AdminError;
+use crate::claiming::{self, rotate};
 use crate::clock::Clock;
-use crate::command::deliver;
+use crate::command::{deliver, leave};
 use crate::db::{Db, DbError};
 use crate::edge::verify::sweep_nonces;
 use crate::faults::Faults;
 use crate::faults::cut::CutAcceptor;
 use crate::http::{App, normal_authority, router};
+use crate::license;
 use crate::mqtt::{Access, Mqtt};
 use crate::secret::WrappingKey;
 
@@ -227,6 +229,23 @@ async fn tend_claims(app: Arc<App>) {
     }
 }
 
+/// What happens because time has passed and nobody came.
+async fn due(db: &Db, now: jiff::Timestamp) {
+    let done = async {
+        leave::due(db, now).await?;
+        rotate::retire(db, now).await?;
+        rotate::old(db, now).await?;
+        license::run_out(db, now).await?;
+        Ok::<_, AdminError>(())
+    };
+    if let Err(error) = done.await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "what is due was not done"
+        );
+    }
+}
+
 async fn expire(db: Db, clock: Clock) {
     let mut every = tokio::time::interval(EXPIRE);
     loop {
@@ -237,6 +256,7 @@ async fn expire(db: Db, clock: Clock) {
                 "silence not noted"
             );
         }
+        due(&db, clock.now(0)).await;
         match deliver::expire(&db, clock.now(0)).await {
             Ok(0) => {}
             Ok(expired) => tracing::info!(expired, "commands expired"),

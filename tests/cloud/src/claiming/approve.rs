@@ -40,13 +40,7 @@ pub(super) async fn may_have(
     organization: Uuid,
     now: Timestamp,
 ) -> Result<(), Problem> {
-    let key = format!("claim/{organization}");
-    tx.execute(
-        "select pg_advisory_xact_lock(hashtextextended($1, 6))",
-        &[&key],
-    )
-    .await
-    .map_err(DbError::from)?;
+    license::lock(tx, organization).await?;
     let active = tx
         .query_opt(
             "select 1 from organizations where id = $1 and status = 'active' and deleted_at is null",

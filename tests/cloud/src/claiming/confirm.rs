@@ -95,7 +95,8 @@ async fn activate(
          from device_claiming_queue where claim_id = $1
          on conflict (id) do update set name = excluded.name, mac_address = excluded.mac_address,
              status = case when devices.status = 'unclaimed' then 'offline' else devices.status end,
-             claimed_at = excluded.claimed_at, unclaimed_at = null, updated_at = now()",
+             claimed_at = excluded.claimed_at, unclaimed_at = null, unclaim_due = null,
+             updated_at = now()",
         &[&id, &now],
     )
     .await?;

@@ -1,22 +1,109 @@
 //! A new key beside the old one (section 3.6): sealed to the device, `next` until the device has signed with it,
 //! then current, with the old one good for another 24 h. Whatever breaks in between, one of the two works.
+//!
+//! The device is asked by command (`key.rotate`): by a person, or by `old` for a key of 180 days. `retire` ends the
+//! 24 h in the table; `edge::verify` does not wait for it.
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use deadpool_postgres::Transaction;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::seal;
-use crate::admin::record;
+use crate::admin::{AdminError, record};
+use crate::command;
 use crate::credentials::new_edge_key;
-use crate::db::{self, DbError};
+use crate::db::{self, Db, DbError};
 use crate::edge::verify::Caller;
 use crate::http::App;
 use crate::problem::Problem;
 use crate::secret::Secret;
 use axum::http::StatusCode;
+
+/// The command's type.
+pub const ROTATE: &str = "key.rotate";
+/// The device may begin so long after it was asked; an old key is not asked about again before.
+const PATIENCE: SignedDuration = SignedDuration::from_hours(24);
+/// A key is changed when it is so old.
+const AGE: SignedDuration = SignedDuration::from_hours(180 * 24);
+/// A replaced key is good for so long.
+const GRACE: SignedDuration = SignedDuration::from_hours(24);
+/// Most devices of one pass; the next takes the rest.
+const MAX_DUE: i64 = 100;
+
+/// Asks a device to change its key; returns the command.
+///
+/// # Errors
+/// As `command::send`.
+pub async fn ask(tx: &Transaction<'_>, edge_id: &str, now: Timestamp) -> Result<Value, AdminError> {
+    let wanted = command::Wanted {
+        command_type: ROTATE.to_owned(),
+        args: json!({}),
+        expires_in_s: PATIENCE.as_secs(),
+    };
+    command::send(tx, edge_id, &wanted, now).await
+}
+
+fn before(now: Timestamp, by: SignedDuration) -> Timestamp {
+    now.checked_sub(by).unwrap_or(Timestamp::MIN)
+}
+
+/// Asks the devices of all tenants whose key is 180 days old, each once a day; returns how many.
+///
+/// # Errors
+/// When the database does not answer; the next pass does it.
+pub async fn old(db: &Db, now: Timestamp) -> Result<usize, AdminError> {
+    let mut client = db.client().await?;
+    let tx = client.transaction().await?;
+    db::set_local(&tx, "app.dispatcher", "on").await?;
+    let statement = tx
+        .prepare_cached(
+            "select d.organization_id, d.edge_id from edge_credentials k join devices d on d.id = k.device_id
+             where k.state = 'current' and coalesce(k.confirmed_at, k.created_at) <= $1
+               and d.status <> 'unclaimed' and d.unclaim_due is null and d.deleted_at is null
+               and not exists (select from commands c where c.device_id = d.id and c.command_type = $2
+                               and (c.completed_at is null or c.issued_at > $3))
+             order by k.created_at limit $4",
+        )
+        .await?;
+    let (aged, asked) = (before(now, AGE), before(now, PATIENCE));
+    let rows = tx
+        .query(&statement, &[&aged, &ROTATE, &asked, &MAX_DUE])
+        .await?;
+    let mut count = 0;
+    for row in &rows {
+        let edge_id: &str = row.get(1);
+        db::set_tenant(&tx, row.get(0)).await?;
+        match ask(&tx, edge_id, now).await {
+            Ok(_) => count += 1,
+            // Too many commands are open, or it was unclaimed just now: the next pass looks again.
+            Err(AdminError::Conflict(why)) => tracing::debug!(edge_id, why, "no new key yet"),
+            Err(error) => return Err(error),
+        }
+    }
+    tx.commit().await?;
+    Ok(count)
+}
+
+/// Revokes the keys of all tenants that were replaced 24 h ago; returns how many.
+///
+/// # Errors
+/// When the database does not answer; the next pass does it.
+pub async fn retire(db: &Db, now: Timestamp) -> Result<u64, DbError> {
+    let mut client = db.client().await?;
+    let tx = client.transaction().await?;
+    db::set_local(&tx, "app.dispatcher", "on").await?;
+    let statement = tx
+        .prepare_cached(
+            "update edge_credentials set state = 'revoked' where state = 'retired' and retired_at <= $1",
+        )
+        .await?;
+    let retired = tx.execute(&statement, &[&before(now, GRACE)]).await?;
+    tx.commit().await?;
+    Ok(retired)
+}
 
 /// The message.
 #[derive(Debug, Deserialize)]
@@ -101,7 +188,7 @@ pub async fn rotate(
 ///
 /// # Errors
 /// 403 `not-next` for a key that is retired.
-pub async fn confirm(app: &App, caller: &Caller) -> Result<Value, Problem> {
+pub async fn confirm(app: &App, caller: &Caller, now: Timestamp) -> Result<Value, Problem> {
     let mut client = app.db.client().await?;
     let tx = client.transaction().await.map_err(DbError::from)?;
     let answer = json!({ "edge_key": caller.edge_key(), "state": "current" });
@@ -114,14 +201,14 @@ pub async fn confirm(app: &App, caller: &Caller) -> Result<Value, Problem> {
         }
     }
     tx.execute(
-        "update edge_credentials set state = 'retired', retired_at = now() where device_id = $1 and state = 'current'",
-        &[&caller.device_id],
+        "update edge_credentials set state = 'retired', retired_at = $2 where device_id = $1 and state = 'current'",
+        &[&caller.device_id, &now],
     )
     .await
     .map_err(DbError::from)?;
     tx.execute(
-        "update edge_credentials set state = 'current', confirmed_at = now() where edge_key = $1",
-        &[&caller.edge_key()],
+        "update edge_credentials set state = 'current', confirmed_at = $2 where edge_key = $1",
+        &[&caller.edge_key(), &now],
     )
     .await
     .map_err(DbError::from)?;

@@ -90,12 +90,12 @@ fn schedule(shared: &[u8; 32], info: &[u8]) -> ([u8; 16], [u8; 12]) {
     )
 }
 
-fn labeled_extract(suite: &[u8], salt: &[u8], label: &[u8], ikm: &[u8]) -> [u8; 32] {
+pub(crate) fn labeled_extract(suite: &[u8], salt: &[u8], label: &[u8], ikm: &[u8]) -> [u8; 32] {
     mac(salt, &[b"HPKE-v1", suite, label, ikm])
 }
 
 /// One round of HKDF-Expand is enough: nothing here is longer than 32 bytes.
-fn labeled_expand<const N: usize>(
+pub(crate) fn labeled_expand<const N: usize>(
     suite: &[u8],
     prk: &[u8; 32],
     label: &[u8],

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{claim, command, table, twin};
+use super::{claim, command, print, table, twin};
 use crate::admin::{self, Listing};
 use crate::db::Db;
 use crate::secret::WrappingKey;
@@ -15,7 +15,12 @@ use crate::secret::WrappingKey;
 #[derive(Debug, Args)]
 pub struct Admin {
     /// Connection string, such as "host=/run/postgresql user=postgres dbname=sentrycam".
-    #[arg(long, global = true, env = "SENTRYCAM_CLOUD_DATABASE")]
+    #[arg(
+        long,
+        global = true,
+        env = "SENTRYCAM_CLOUD_DATABASE",
+        hide_env_values = true
+    )]
     database: Option<String>,
     /// Print JSON.
     #[arg(long, global = true)]
@@ -52,11 +57,8 @@ enum Command {
         /// The device.
         edge_id: String,
     },
-    /// Give a device back: its next request gets a signed 410, and the broker throws it out.
-    Unclaim {
-        /// The device.
-        edge_id: String,
-    },
+    /// End a device's claim: it is asked to wipe itself; after 24 h without its word it is unclaimed all the same.
+    Unclaim(claim::Unclaim),
     /// Suspend an organization: its devices get 403 and wait.
     Suspend {
         /// Id or name.
@@ -143,12 +145,11 @@ impl Admin {
         let (listing, list) = match self.command {
             Command::CreateOrganization { name } => {
                 let id = admin::create_organization(&db, &name).await?;
-                say(
+                return say(
                     self.json,
                     json!({ "id": id, "name": name }),
                     &id.to_string(),
                 );
-                return Ok(());
             }
             Command::CreateDevice {
                 organization,
@@ -163,14 +164,24 @@ impl Admin {
                     .with_context(|| format!("cannot write {}", out.display()))?;
                 let public =
                     json!({ "edge_id": made.edge_id, "edge_key": made.edge_key, "file": out });
-                say(self.json, public, &made.edge_id);
-                return Ok(());
+                return say(self.json, public, &made.edge_id);
             }
-            Command::Revoke { edge_id } => return Ok(admin::revoke(&db, &edge_id).await?),
-            Command::Unclaim { edge_id } => return Ok(admin::unclaim(&db, &edge_id).await?),
+            Command::Revoke { edge_id } => {
+                admin::revoke(&db, &edge_id).await?;
+                let said = json!({ "edge_id": edge_id, "keys": "revoked" });
+                return say(
+                    self.json,
+                    said,
+                    &format!("the keys of {edge_id} are revoked"),
+                );
+            }
+            Command::Unclaim(unclaim) => return unclaim.run(&db, self.json).await,
             Command::Suspend { organization, undo } => {
-                let organization = admin::find_organization(&db, &organization).await?;
-                return Ok(admin::suspend(&db, organization, !undo).await?);
+                let id = admin::find_organization(&db, &organization).await?;
+                admin::suspend(&db, id, !undo).await?;
+                let status = if undo { "active" } else { "suspended" };
+                let said = json!({ "id": id, "status": status });
+                return say(self.json, said, &format!("{organization} is {status}"));
             }
             Command::CreateApiKey {
                 organization,
@@ -179,8 +190,7 @@ impl Admin {
             } => {
                 let organization = admin::find_organization(&db, &organization).await?;
                 let key = admin::create_api_key(&db, organization, &name, &role).await?;
-                say(self.json, json!({ "key": key }), &key);
-                return Ok(());
+                return say(self.json, json!({ "key": key }), &key);
             }
             Command::Send(send) => return send.run(&db, self.json).await,
             Command::One(one) => return one.run(&db, self.json).await,
@@ -208,18 +218,14 @@ impl Admin {
         let tx = client.transaction().await?;
         let rows = admin::list(&tx, listing, list.edge_id.as_deref(), list.limit).await?;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&rows)?);
+            print(serde_json::to_string_pretty(&rows)?)?;
         } else {
-            println!("{}", table::of(listing, &rows));
+            print(table::of(listing, &rows))?;
         }
         Ok(())
     }
 }
 
-pub(super) fn say(as_json: bool, value: serde_json::Value, text: &str) {
-    if as_json {
-        println!("{value}")
-    } else {
-        println!("{text}")
-    }
+pub(super) fn say(as_json: bool, value: serde_json::Value, text: &str) -> Result<()> {
+    if as_json { print(value) } else { print(text) }
 }

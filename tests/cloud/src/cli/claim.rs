@@ -1,4 +1,4 @@
-//! `sentrycam-cloud admin create-claim-code | claims | bind | rotate | license`
+//! `sentrycam-cloud admin create-claim-code | claims | bind | rotate | unclaim | license`
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::admin::say;
-use super::table;
+use super::{print, table};
 use crate::admin;
 use crate::claiming::bind::{self, Binder};
-use crate::claiming::{Limits, codes};
-use crate::command::{self, Wanted};
+use crate::claiming::{Limits, codes, rotate};
+use crate::command::leave::{self, Wipe};
 use crate::db::Db;
 use crate::license::{self, Grant};
 use crate::secret::WrappingKey;
@@ -40,12 +40,8 @@ impl CreateCode {
         let (name, life) = (self.device_name.as_deref(), self.expires_in.as_secs());
         let made = codes::create(&tx, &key, organization, name, life, Timestamp::now()).await?;
         tx.commit().await?;
-        say(
-            as_json,
-            made.clone(),
-            made["claim_code"].as_str().unwrap_or_default(),
-        );
-        Ok(())
+        let code = made["claim_code"].as_str().unwrap_or_default().to_owned();
+        say(as_json, made, &code)
     }
 }
 
@@ -68,7 +64,11 @@ impl Windows {
         let tx = client.transaction().await?;
         let rows = bind::list(&tx, organization, None, Timestamp::now()).await?;
         if as_json {
-            println!("{}", serde_json::to_string_pretty(&rows)?);
+            print(serde_json::to_string_pretty(&rows)?)?;
+        } else if rows.is_empty() {
+            eprintln!(
+                "no window is open: hold the box's button for 3 seconds, or run \"sentrycam claim\" there"
+            );
         } else {
             let columns = [
                 "claim_id",
@@ -79,7 +79,7 @@ impl Windows {
                 "expires_in_s",
                 "press",
             ];
-            println!("{}", table::with(&columns, &rows));
+            print(table::with(&columns, &rows))?;
         }
         Ok(())
     }
@@ -119,8 +119,7 @@ impl Bind {
         match bound {
             Ok(bound) => {
                 let text = sentence(&bound);
-                say(as_json, bound, &text);
-                Ok(())
+                say(as_json, bound, &text)
             }
             Err(problem) => bail!("{}", problem.detail),
         }
@@ -142,6 +141,9 @@ fn sentence(bound: &Value) -> String {
 pub struct Rotate {
     /// The device.
     edge_id: String,
+    /// Wait for its end and show each step; fails unless it succeeded.
+    #[arg(long)]
+    wait: bool,
 }
 
 impl Rotate {
@@ -149,16 +151,41 @@ impl Rotate {
     pub async fn run(self, db: &Db, as_json: bool) -> Result<()> {
         let mut client = db.client().await?;
         let tx = client.transaction().await?;
-        let wanted = Wanted {
-            command_type: "key.rotate".to_owned(),
-            args: json!({}),
-            expires_in_s: 86_400,
-        };
-        let sent = command::send(&tx, &self.edge_id, &wanted, Timestamp::now()).await?;
+        let sent = rotate::ask(&tx, &self.edge_id, Timestamp::now()).await?;
         tx.commit().await?;
-        let id = sent["id"].as_str().unwrap_or_default().to_owned();
-        say(as_json, sent, &id);
-        Ok(())
+        super::command::finish(db, sent, self.wait, as_json).await
+    }
+}
+
+/// End a claim.
+#[derive(Debug, Args)]
+pub struct Unclaim {
+    /// The device.
+    edge_id: String,
+    /// What it wipes: its keys, or its records and clips too.
+    #[arg(long, value_enum, default_value_t, conflicts_with = "now")]
+    wipe: Wipe,
+    /// Do not ask it: its next request gets a signed 410 and the broker throws it out; what it has not sent is lost.
+    #[arg(long)]
+    now: bool,
+    /// Wait until it has done so and show each step; fails unless it succeeded.
+    #[arg(long, conflicts_with = "now")]
+    wait: bool,
+}
+
+impl Unclaim {
+    /// Does it.
+    pub async fn run(self, db: &Db, as_json: bool) -> Result<()> {
+        if self.now {
+            admin::unclaim(db, &self.edge_id).await?;
+            let said = json!({ "edge_id": self.edge_id, "status": "unclaimed" });
+            return say(as_json, said, &format!("{} is unclaimed", self.edge_id));
+        }
+        let mut client = db.client().await?;
+        let tx = client.transaction().await?;
+        let sent = leave::ask(&tx, &self.edge_id, self.wipe, Timestamp::now()).await?;
+        tx.commit().await?;
+        super::command::finish(db, sent, self.wait, as_json).await
     }
 }
 
@@ -199,14 +226,16 @@ impl License {
                 modules: self.modules,
                 expires_at: self.expires_at,
             };
-            license::grant(&tx, organization, &grant).await?;
+            license::grant(&tx, organization, &grant, Timestamp::now()).await?;
         }
         let limits = license::limits(&tx, organization, Timestamp::now()).await?;
         tx.commit().await?;
+        let plan = match &limits.plan {
+            Some(plan) => format!("{plan} ({})", limits.status),
+            None => "no licence".to_owned(),
+        };
         let text = format!(
-            "{} ({}): {} of {} boxes, {} of {} cameras, modules: {}",
-            limits.plan.as_deref().unwrap_or("no licence"),
-            limits.status,
+            "{plan}: {} of {} boxes, {} of {} cameras, modules: {}",
             limits.edge_servers,
             limits.max_edge_servers,
             limits.cameras,
@@ -217,7 +246,6 @@ impl License {
                 limits.modules.join(", ")
             },
         );
-        say(as_json, json!(limits), &text);
-        Ok(())
+        say(as_json, json!(limits), &text)
     }
 }

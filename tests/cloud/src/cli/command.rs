@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::print;
 use crate::command::{self, Wanted, issue};
 use crate::db::Db;
 
@@ -92,17 +93,18 @@ async fn look(db: &Db, id: Uuid) -> Result<Value> {
 }
 
 /// Waits if that is wanted, shows the command, and fails when it was waited for in vain.
-async fn finish(db: &Db, mut command: Value, wait: bool, json: bool) -> Result<()> {
+pub(super) async fn finish(db: &Db, mut command: Value, wait: bool, json: bool) -> Result<()> {
     let id: Uuid = serde_json::from_value(command["id"].clone())?;
     if wait {
         command = follow(db, command, id).await?;
     }
     if json {
-        println!("{command}");
+        print(&command)?;
     } else if !wait {
-        println!("{id} {}", step(&command));
+        let kind = super::table::cell(&command["command_type"]);
+        print(format!("{id} {kind} {}", step(&command)))?;
     } else if !command["result"].is_null() {
-        println!("{}", command["result"]);
+        print(&command["result"])?;
     }
     let status = super::table::cell(&command["status"]);
     anyhow::ensure!(!wait || status == "succeeded", "the command ended {status}");

@@ -6,6 +6,7 @@ mod command;
 mod table;
 mod twin;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -25,6 +26,11 @@ use crate::postgres::{Postgres, StopMode};
 use crate::secret::WrappingKey;
 use crate::server::{Options, Server, Tls};
 
+/// A line to standard output; whoever reads it may go away.
+fn print(text: impl std::fmt::Display) -> Result<()> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
 /// The reference cloud of sentrycam.
 #[derive(Debug, Parser)]
 #[command(name = "sentrycam-cloud", version)]
@@ -42,7 +48,7 @@ enum Command {
         #[command(subcommand)]
         command: Migrate,
         /// Connection string, such as "host=/run/postgresql user=postgres dbname=sentrycam".
-        #[arg(long, env = "SENTRYCAM_CLOUD_DATABASE")]
+        #[arg(long, env = "SENTRYCAM_CLOUD_DATABASE", hide_env_values = true)]
         database: String,
     },
     /// Make, revoke and look. Wants a role that row-level security does not bind.
@@ -66,7 +72,7 @@ struct Serve {
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     /// Connection string of the role sentrycam_cloud_app.
-    #[arg(long, env = "SENTRYCAM_CLOUD_DATABASE")]
+    #[arg(long, env = "SENTRYCAM_CLOUD_DATABASE", hide_env_values = true)]
     database: String,
     /// What devices call this cloud, host[:port]; it is part of what they sign.
     #[arg(long)]

@@ -107,9 +107,25 @@ pub fn with(columns: &[&str], rows: &[Value]) -> Table {
     table.set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(columns);
     for row in rows {
-        table.add_row(columns.iter().map(|column| cell(&row[*column])));
+        table.add_row(columns.iter().map(|column| {
+            let text = cell(&row[*column]);
+            if column.ends_with("_at") {
+                to_the_second(&text)
+            } else {
+                text
+            }
+        }));
     }
     table
+}
+
+/// `2026-11-21 11:03:23Z`; anything else as it is.
+fn to_the_second(text: &str) -> String {
+    let at = text.parse::<jiff::Timestamp>();
+    at.map_or_else(
+        |_| text.to_owned(),
+        |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+    )
 }
 
 /// Text without control characters: what devices send is shown on a terminal.
@@ -117,9 +133,28 @@ pub(super) fn cell(value: &Value) -> String {
     let text = match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     };
     text.chars()
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_cell_is_for_people() {
+        assert_eq!(cell(&json!(["market", "motion"])), "market, motion");
+        assert_eq!(cell(&json!([])), "");
+        assert_eq!(cell(&json!("a\u{1b}[2J")), "a\u{fffd}[2J");
+        assert_eq!(
+            to_the_second("2026-11-21T11:03:23.00555+00:00"),
+            "2026-11-21 11:03:23Z"
+        );
+        assert_eq!(to_the_second(""), "");
+    }
 }

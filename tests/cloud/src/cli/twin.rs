@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::print;
 use crate::admin;
 use crate::db::Db;
 use crate::secret::WrappingKey;
@@ -111,9 +112,9 @@ impl Command {
         };
         tx.commit().await?;
         if json {
-            println!("{shown}");
+            print(&shown)?;
         } else {
-            println!("{}", serde_json::to_string_pretty(&shown)?);
+            print(serde_json::to_string_pretty(&shown)?)?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::leave;
 use crate::admin::AdminError;
 use crate::project::audit::{self, Entry};
 
@@ -139,6 +140,9 @@ pub async fn send(
         &[&id, &organization, &device, &n, &wanted.command_type, &wanted.args, &issued, &expires],
     )
     .await?;
+    if wanted.command_type == leave::UNCLAIM {
+        leave::asked(tx, device, issued).await?;
+    }
     let after = json!({ "after": {
         "edge_id": edge_id, "n": n, "type": wanted.command_type, "args": wanted.args, "expires_at": expires,
     } });
@@ -178,6 +182,7 @@ pub async fn cancel(tx: &Transaction<'_>, id: Uuid, now: Timestamp) -> Result<Va
         &[&id, &now],
     )
     .await?;
+    leave::taken_back(tx, id).await?;
     let changes = json!({ "before": { "status": status }, "after": { "status": "canceled" } });
     let entry = Entry {
         action: "CANCEL",

@@ -7,12 +7,14 @@
 //! | file | |
 //! |---|---|
 //! | `issue` | an operator asks, looks, cancels |
+//! | `leave` | the end of a claim: asked for, done, or due |
 //! | `deliver` | rows become documents; unanswered ones expire |
 //! | `state` | the states, pure |
 //! | `crate::project::command` | the device's words → the row |
 
 pub mod deliver;
 pub mod issue;
+pub mod leave;
 pub mod state;
 
 pub use issue::{Wanted, cancel, send, show};

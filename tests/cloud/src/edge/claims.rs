@@ -142,6 +142,9 @@ async fn rotate_key(
 async fn confirm_key(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
+    injected: Option<Extension<Injected>>,
 ) -> Result<Response, Problem> {
-    Ok(json(StatusCode::OK, &rotate::confirm(&app, &caller).await?))
+    let now = app.clock.now(skew(injected));
+    let answer = rotate::confirm(&app, &caller, now).await?;
+    Ok(json(StatusCode::OK, &answer))
 }

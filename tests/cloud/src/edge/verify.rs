@@ -12,6 +12,7 @@
 use axum::body::Bytes;
 use axum::http::{StatusCode, header, request::Parts};
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use ring::hmac;
 use uuid::Uuid;
 
@@ -96,7 +97,7 @@ pub async fn verify(
     app: &App,
     parts: &Parts,
     body: &Bytes,
-    now: jiff::Timestamp,
+    now: Timestamp,
 ) -> Result<Caller, Refusal> {
     let message = Message {
         method: parts.method.as_str(),
@@ -109,7 +110,7 @@ pub async fn verify(
 
     let mut client = app.db.client().await?;
     let tx = client.transaction().await.map_err(DbError::from)?;
-    let mut known = look_up(&tx, &claim.keyid).await?;
+    let mut known = look_up(&tx, &claim.keyid, now).await?;
     if known.is_none()
         && let Some(id) = confirms(message.path)
     {
@@ -173,20 +174,24 @@ pub async fn verify(
     Ok(caller)
 }
 
-/// Rule 3. A key that its owner revoked, or that was retired more than 24 h ago, is like no key.
+/// Rule 3. A key that its owner revoked, or that was retired more than 24 h ago, is like no key. One that an unclaim
+/// revoked is good for the signed 410 and nothing else: a device that was away, or lost the answer, must learn of it.
 async fn look_up(
     tx: &deadpool_postgres::Transaction<'_>,
     keyid: &str,
+    now: Timestamp,
 ) -> Result<Option<Known>, DbError> {
     db::set_local(tx, "app.edge_key", keyid).await?;
     let statement = tx
         .prepare_cached(
-            "select device_id, organization_id, secret_wrapped from edge_credentials
-             where edge_key = $1 and (state in ('next', 'current')
-                or state = 'retired' and retired_at > now() - interval '24 hours')",
+            "select device_id, organization_id, secret_wrapped,
+                    case when state = 'revoked' then retired_at end
+             from edge_credentials
+             where edge_key = $1 and (state in ('next', 'current', 'revoked')
+                or state = 'retired' and retired_at > $2::timestamptz - interval '24 hours')",
         )
         .await?;
-    let Some(credential) = tx.query_opt(&statement, &[&keyid]).await? else {
+    let Some(credential) = tx.query_opt(&statement, &[&keyid, &now]).await? else {
         return Ok(None);
     };
     let (device_id, organization_id): (Uuid, Uuid) = (credential.get(0), credential.get(1));
@@ -196,10 +201,11 @@ async fn look_up(
             "select d.edge_id, d.status = 'unclaimed',
                     o.status <> 'active' or o.deleted_at is not null or not d.is_active
              from devices d join organizations o on o.id = d.organization_id
-             where d.id = $1 and d.deleted_at is null",
+             where d.id = $1 and d.deleted_at is null and ($2::timestamptz is null or $2 >= d.unclaimed_at)",
         )
         .await?;
-    let device = tx.query_opt(&statement, &[&device_id]).await?;
+    let revoked: Option<Timestamp> = credential.get(3);
+    let device = tx.query_opt(&statement, &[&device_id, &revoked]).await?;
     Ok(device.map(|device| Known {
         device_id,
         organization_id,
@@ -216,7 +222,7 @@ async fn look_up_claim(
     tx: &deadpool_postgres::Transaction<'_>,
     keyid: &str,
     id: Uuid,
-    now: jiff::Timestamp,
+    now: Timestamp,
 ) -> Result<Option<Known>, DbError> {
     let statement = tx
         .prepare_cached(
@@ -287,13 +293,13 @@ impl Caller {
     }
 
     /// Makes hostile documents with this caller's key, for faults.
-    pub fn forge(&self, now: jiff::Timestamp) -> Forge {
+    pub fn forge(&self, now: Timestamp) -> Forge {
         let (key, kid) = (self.key.clone(), &self.answering.keyid);
         Forge::with(key, kid, &self.edge_id, now.as_second())
     }
 
     /// Signs an answer to this caller: `Date`, `Content-Digest`, `Signature-Input`, `Signature`.
-    pub async fn sign(&self, response: Response, now: jiff::Timestamp) -> Response {
+    pub async fn sign(&self, response: Response, now: Timestamp) -> Response {
         let (mut parts, body) = response.into_parts();
         let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else {
             return Problem::unavailable().into_response();

@@ -5,6 +5,7 @@
 //! are wrong the signature is good, so that the check that is meant is the one that has to refuse.
 
 mod args;
+pub mod claiming;
 mod claims;
 mod twin;
 
@@ -246,7 +247,7 @@ impl Forge {
 }
 
 /// Strings that are tricks wherever they stand.
-const TRICKS: [&str; 14] = [
+pub(crate) const TRICKS: [&str; 14] = [
     "",
     "..",
     "../../../etc/shadow",

@@ -17,8 +17,8 @@ use super::App;
 use super::admin::{Key, administrator, answer, authenticate, begin, finish};
 use crate::admin;
 use crate::claiming::bind::{self, Binder};
-use crate::claiming::{codes, network};
-use crate::command::{self, Wanted};
+use crate::claiming::{codes, network, rotate as rotation};
+use crate::command::leave::{self, Wipe};
 use crate::db::DbError;
 use crate::license;
 use crate::problem::Problem;
@@ -178,21 +178,38 @@ async fn deny(
     Ok(answer(StatusCode::OK, &shown))
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unclaim {
+    wipe: Option<Wipe>,
+    #[serde(default)]
+    now: bool,
+}
+
+/// Asks the device to unclaim itself, or ends its claim without it.
 async fn unclaim(
     State(app): State<Arc<App>>,
     Path(edge_id): Path<String>,
     headers: HeaderMap,
+    body: Bytes,
 ) -> Result<Response, Problem> {
     let key = administrator(&app, &headers).await?;
+    let form = "{\"wipe\": \"credentials\" or \"all\"}, or {\"now\": true}";
+    let wanted: Unclaim = parse(&body, form)?;
+    if wanted.now && wanted.wipe.is_some() {
+        let detail = "with now nobody asks the device, so wipe must not be given";
+        return Err(Problem::malformed(detail));
+    }
     let mut client = app.db.client().await?;
     let tx = begin(&mut client, &key).await?;
-    admin::unclaim_in(&tx, &edge_id).await?;
-    finish(
-        tx,
-        StatusCode::OK,
-        &json!({ "edge_id": edge_id, "status": "unclaimed" }),
-    )
-    .await
+    if wanted.now {
+        admin::unclaim_in(&tx, &edge_id).await?;
+        let said = json!({ "edge_id": edge_id, "status": "unclaimed" });
+        return finish(tx, StatusCode::OK, &said).await;
+    }
+    let wipe = wanted.wipe.unwrap_or_default();
+    let sent = leave::ask(&tx, &edge_id, wipe, app.clock.now(0)).await?;
+    finish(tx, StatusCode::CREATED, &sent).await
 }
 
 /// Asks the device for a new key; it does the rest (section 3.6).
@@ -204,12 +221,7 @@ async fn rotate(
     let key = administrator(&app, &headers).await?;
     let mut client = app.db.client().await?;
     let tx = begin(&mut client, &key).await?;
-    let wanted = Wanted {
-        command_type: "key.rotate".to_owned(),
-        args: json!({}),
-        expires_in_s: 86_400,
-    };
-    let sent = command::send(&tx, &edge_id, &wanted, app.clock.now(0)).await?;
+    let sent = rotation::ask(&tx, &edge_id, app.clock.now(0)).await?;
     finish(tx, StatusCode::CREATED, &sent).await
 }
 

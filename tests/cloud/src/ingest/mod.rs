@@ -22,9 +22,10 @@ use uuid::Uuid;
 use crate::command::deliver;
 use crate::db::{self, Db, DbError};
 use crate::edge::verify::Caller;
+use crate::license::cameras;
 use crate::problem::Problem;
 use crate::twin::store as twin;
-use record::Record;
+use record::{Record, Rejection};
 
 pub use body::{MAX_BODY_BYTES, MAX_RECORDS};
 pub use idempotency::Key;
@@ -81,7 +82,8 @@ pub fn answer(results: Vec<Outcome>) -> Value {
     json!({ "results": results, "commands_pending": 0, "twin_version": 0 })
 }
 
-/// Tells the device what waits for it, so that it need not poll.
+/// Tells the device what waits for it, so that it need not poll: also what was handed out, by MQTT or before, and is
+/// not acknowledged, because a broker may lose what it took.
 async fn hint(tx: &Transaction<'_>, caller: &Caller, answer: &mut Value) -> Result<(), DbError> {
     answer["commands_pending"] = deliver::pending(tx, caller.device_id).await?.into();
     answer["twin_version"] = twin::version(tx, caller.device_id).await?.into();
@@ -99,7 +101,7 @@ pub async fn ingest(
     items: &[Value],
     key: Option<Key<'_>>,
 ) -> Result<Value, Problem> {
-    let checked: Vec<_> = items
+    let mut checked: Vec<_> = items
         .iter()
         .map(|item| Record::check(item, &caller.edge_id))
         .collect();
@@ -108,16 +110,22 @@ pub async fn ingest(
     let mut tx = client.transaction().await.map_err(DbError::from)?;
     db::set_tenant(&tx, caller.organization_id).await?;
     if let Some(key) = &key
-        && let Some(answer) = key.begin(&tx, caller.device_id).await?
+        && let Some(mut answer) = key.begin(&tx, caller.device_id).await?
     {
+        // The results are those of then; what waits is what waits now.
+        hint(&tx, caller, &mut answer).await?;
         return Ok(answer);
     }
     lock_device(&tx, caller.device_id).await?;
 
-    let records: Vec<&Record> = checked
-        .iter()
-        .filter_map(|check| check.as_ref().ok())
-        .collect();
+    let refused = cameras::refused(&tx, caller, &good(&checked)).await?;
+    for check in &mut checked {
+        let id = check.as_ref().ok().map(|record| record.id);
+        if let Some(rejection) = id.and_then(|id| refused.get(&id)) {
+            *check = Err(rejection.clone());
+        }
+    }
+    let records = good(&checked);
     let mut stored = store_all(&mut tx, caller, &records).await?.into_iter();
     let mut results = Vec::with_capacity(items.len());
     for (item, check) in items.iter().zip(&checked) {
@@ -151,6 +159,13 @@ pub async fn ingest(
         "batch committed"
     );
     Ok(answer)
+}
+
+fn good(checked: &[Result<Record, Rejection>]) -> Vec<&Record> {
+    checked
+        .iter()
+        .filter_map(|check| check.as_ref().ok())
+        .collect()
 }
 
 /// What became of one checked record.

@@ -15,6 +15,8 @@ const MAX_RECORD_BYTES: usize = 64 * 1024;
 /// Most levels of `data`.
 const MAX_DEPTH: usize = 16;
 
+const SNAPSHOT: &str = "io.sentrycam.snapshot.taken.v1";
+
 /// A record that will never be accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
@@ -102,6 +104,18 @@ fn uuid(envelope: &Value, name: &str) -> Result<Option<Uuid>, Rejection> {
 }
 
 impl Record {
+    /// The camera that it is about, if it is about one; `snapshot.taken` has no projection and says it in its data.
+    pub fn camera_id(&self) -> Option<&str> {
+        let snapshot = || {
+            let data = self
+                .envelope
+                .get("data")
+                .filter(|_| self.kind == SNAPSHOT)?;
+            data.get("camera_id").and_then(Value::as_str)
+        };
+        self.payload.camera_id().or_else(snapshot)
+    }
+
     /// Checks one item of a batch that the device `edge_id` sent.
     ///
     /// # Errors

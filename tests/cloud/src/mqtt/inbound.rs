@@ -56,7 +56,7 @@ pub struct Presence {
     pub session: Uuid,
     /// Counts the device's connections.
     pub conn: Option<i64>,
-    /// The agent's version.
+    /// The agent's version; counts only until a record says it.
     pub agent: Option<String>,
 }
 
@@ -145,7 +145,7 @@ async fn hear(app: &App, topic: &str, payload: &[u8]) -> Result<Option<(Uuid, Uu
 
 const ONLINE: &str = "
     update devices set presence_session = $2, presence_conn = $3, presence_online = true,
-      presence_at = now(), updated_at = now(),
+      presence_at = now(), updated_at = now(), app_version = coalesce(app_version, left($4, 64)),
       status = case when status = 'offline' then 'online' else status end
     where id = $1 and (presence_session is distinct from $2 or not presence_online)";
 
@@ -160,7 +160,7 @@ async fn present(tx: &Transaction<'_>, device: Uuid, presence: &Presence) -> Res
     let session = &presence.session;
     if presence.online {
         let changed = tx
-            .execute(ONLINE, &[&device, session, &presence.conn])
+            .execute(ONLINE, &[&device, session, &presence.conn, &presence.agent])
             .await?;
         Ok(changed > 0)
     } else {

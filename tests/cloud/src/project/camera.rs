@@ -108,9 +108,13 @@ const SAVE: &str = "
     where c.device_id = $1 and c.camera_id = n.camera_id
       and (n.rank, n.rev) > (c.epoch_rank, c.rev)";
 
+/// One that was forgotten and comes up again is back, unless a twin says which cameras there are.
 const SAVE_UP: &str = "
-    update cameras c set up_epoch_rank = n.rank, up_rev = n.rev, up_at = n.at
-    from unnest($2::text[], $3::timestamptz[], $4::integer[], $5::bigint[]) n (camera_id, at, rank, rev)
+    update cameras c set up_epoch_rank = n.rank, up_rev = n.rev, up_at = n.at,
+      is_active = c.is_active or c.deleted_at is not null and not m.by_twin,
+      deleted_at = case when m.by_twin then c.deleted_at end
+    from unnest($2::text[], $3::timestamptz[], $4::integer[], $5::bigint[]) n (camera_id, at, rank, rev),
+      (select coalesce(bool_or(manages_cameras), false) as by_twin from twins where device_id = $1) m
     where c.device_id = $1 and c.camera_id = n.camera_id
       and (n.rank, n.rev) > (c.up_epoch_rank, c.up_rev)";
 

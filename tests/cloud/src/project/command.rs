@@ -7,6 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Payload, Ranks, check_not_negative};
+use crate::command::leave;
 use crate::command::state::{Effect, Now, Status, Way, decide};
 use crate::db::DbError;
 use crate::edge::verify::Caller;
@@ -72,6 +73,14 @@ pub(super) async fn project(
         if let Payload::Command(data) = &record.payload {
             let rank = ranks.get(&record.epoch).copied().unwrap_or_default();
             apply(tx, caller.device_id, data, rank, record.time, Way::Record).await?;
+        }
+    }
+    // After all words of the batch: the end of a claim ends what is open.
+    for record in records {
+        if let Payload::Command(data) = &record.payload
+            && data.state == Status::Succeeded
+        {
+            leave::done(tx, caller, data.command_id).await?;
         }
     }
     Ok(())

@@ -122,8 +122,19 @@ impl Payload {
         Ok(Self::Camera(kind, data))
     }
 
+    /// The event or recording of which this is not the beginning.
+    pub(crate) fn continues(&self) -> Option<Uuid> {
+        match self {
+            Self::Motion(kind, data) if *kind != event::Kind::Started => Some(data.event_id),
+            Self::Recording(kind, data) if *kind != recording::Kind::Opened => {
+                Some(data.recording_id)
+            }
+            _ => None,
+        }
+    }
+
     /// The camera it speaks about.
-    fn camera_id(&self) -> Option<&str> {
+    pub(crate) fn camera_id(&self) -> Option<&str> {
         match self {
             Self::Motion(_, data) => Some(&data.camera_id),
             Self::Recording(_, data) => data.camera_id.as_deref(),

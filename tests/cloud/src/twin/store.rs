@@ -74,11 +74,15 @@ pub async fn compile(
         )
         .await?;
     let (settings, manages): (Value, bool) = (twin.get(0), twin.get(1));
+    let limits = license::limits(tx, target.organization_id, now).await?;
+    // A camera without a place in the licence is not named, so its device stops it.
     let rows = tx
         .query(
-            "select camera_id, desired, password_wrapped from cameras
-             where device_id = $1 and desired is not null and deleted_at is null order by camera_id",
-            &[&target.device_id],
+            "select c.camera_id, c.desired, c.password_wrapped from cameras c
+             left join camera_places p on p.device_id = c.device_id and p.camera_id = c.camera_id
+             where c.device_id = $1 and c.desired is not null and c.deleted_at is null
+               and (p.place is null or p.place <= $2) order by c.camera_id",
+            &[&target.device_id, &i64::from(limits.max_cameras)],
         )
         .await?;
     let cameras: Vec<Camera> = rows
@@ -97,7 +101,6 @@ pub async fn compile(
         .collect();
     let digest = sha256_hex(&wrapped);
     let policies = policies(tx, target).await?;
-    let limits = license::limits(tx, target.organization_id, now).await?;
     let licensed = match limits.status.as_str() {
         "active" => limits.modules,
         _ => Vec::new(),

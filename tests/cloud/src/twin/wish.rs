@@ -77,7 +77,10 @@ pub async fn set_camera(
     now: Timestamp,
 ) -> Result<Value, AdminError> {
     let (desired, password) = document::camera(camera_id, wanted)?;
-    let target = store::lock(tx, edge_id).await?;
+    let target = lock_all(tx, edge_id).await?;
+    let cameras = license::limits(tx, target.organization_id, now)
+        .await?
+        .cameras;
     let text = |name: &str| desired.get(name).and_then(Value::as_str);
     let wrapped = match &password {
         Password::Set(password) => {
@@ -130,14 +133,21 @@ pub async fn set_camera(
         &[&target.device_id],
     )
     .await?;
-    within_licence(tx, target.organization_id, now).await?;
+    let limits = license::limits(tx, target.organization_id, now).await?;
+    limits
+        .cameras_since(cameras)
+        .map_err(AdminError::Conflict)?;
     let changes = json!({ "before": before, "after": shown(Some(desired), row.get(0)) });
     let entity = store::secret_name(edge_id, camera_id);
     changed(tx, &target, "camera", &entity, "UPDATE", changes, now).await?;
+    if limits.cameras < cameras {
+        compile_all(tx, target.organization_id, now).await?;
+    }
     show(tx, edge_id).await
 }
 
-/// Takes a camera out of a device's twin; its events and recordings stay.
+/// Takes a camera out of a device's twin, or forgets one of the device's own file: its place in the licence is free,
+/// its events and recordings stay. One that is in the file and comes up again is back.
 ///
 /// # Errors
 /// `Unknown` device or camera.
@@ -147,12 +157,12 @@ pub async fn remove_camera(
     camera_id: &str,
     now: Timestamp,
 ) -> Result<Value, AdminError> {
-    let target = store::lock(tx, edge_id).await?;
+    let target = lock_all(tx, edge_id).await?;
     let removed = tx
         .execute(
             "update cameras set desired = null, password_wrapped = null, is_active = false,
                deleted_at = now(), updated_at = now()
-             where device_id = $1 and camera_id = $2 and desired is not null",
+             where device_id = $1 and camera_id = $2 and (desired is not null or deleted_at is null)",
             &[&target.device_id, &camera_id],
         )
         .await?;
@@ -161,6 +171,7 @@ pub async fn remove_camera(
     }
     let entity = store::secret_name(edge_id, camera_id);
     changed(tx, &target, "camera", &entity, "DELETE", json!({}), now).await?;
+    compile_all(tx, target.organization_id, now).await?;
     show(tx, edge_id).await
 }
 
@@ -172,21 +183,17 @@ fn shown(desired: Option<Value>, has_password: bool) -> Value {
     shown
 }
 
-/// `max_cameras` counts the cameras that twins switch on.
-async fn within_licence(
-    tx: &Transaction<'_>,
-    organization: Uuid,
-    now: Timestamp,
-) -> Result<(), AdminError> {
+/// Locks a device's twin for a change that may move the places of the organization's cameras.
+async fn lock_all(tx: &Transaction<'_>, edge_id: &str) -> Result<Target, AdminError> {
     let row = tx
-        .query_one(
-            "select count(*) from cameras where organization_id = $1 and desired is not null
-             and is_active and deleted_at is null",
-            &[&organization],
+        .query_opt(
+            "select organization_id from devices where edge_id = $1 and deleted_at is null",
+            &[&edge_id],
         )
-        .await?;
-    let limits = license::limits(tx, organization, now).await?;
-    limits.cameras(row.get(0)).map_err(AdminError::Conflict)
+        .await?
+        .ok_or(AdminError::Unknown("device"))?;
+    license::lock(tx, row.get(0)).await?;
+    store::lock(tx, edge_id).await
 }
 
 /// A policy that is wanted.
@@ -261,6 +268,7 @@ pub async fn set_policy(
     now: Timestamp,
 ) -> Result<Value, AdminError> {
     wanted.check()?;
+    license::lock(tx, organization).await?;
     let device: Option<Uuid> = match &wanted.edge_id {
         None => None,
         Some(edge_id) => Some(store::lock(tx, edge_id).await?.device_id),
@@ -347,7 +355,7 @@ async fn policy(tx: &Transaction<'_>, id: Uuid) -> Result<Value, AdminError> {
     Ok(row.ok_or(AdminError::Unknown("policy"))?.get(0))
 }
 
-/// Compiles the twins of all claimed devices again: after a change of a policy or the licence.
+/// Compiles the twins of all claimed devices again: after a change of a policy, the licence, or a camera's place.
 ///
 /// # Errors
 /// When a statement fails.
@@ -356,6 +364,7 @@ pub async fn compile_all(
     organization: Uuid,
     now: Timestamp,
 ) -> Result<(), AdminError> {
+    license::lock(tx, organization).await?;
     let rows = tx
         .query(
             "select edge_id from devices where organization_id = $1 and deleted_at is null

@@ -238,7 +238,7 @@ async fn the_program_serves_and_administers() {
     admin(&["suspend", "--organization", "Acme"]);
     admin(&["suspend", "--organization", "Acme", "--undo"]);
     admin(&["revoke", &edge_id]);
-    admin(&["unclaim", &edge_id]);
+    admin(&["unclaim", &edge_id, "--now"]);
     assert!(admin(&["create-api-key", "--organization", "Acme", "--name", "k"]).starts_with("ca_"));
     let audit = admin(&["audit"]);
     assert!(

@@ -270,6 +270,11 @@ impl Person {
         .await
     }
 
+    pub async fn delete(&self, path: &str) -> Said {
+        let url = format!("{}/admin/v1/{path}", self.base);
+        said(self.client.delete(url).bearer_auth(&self.key)).await
+    }
+
     pub async fn post(&self, path: &str, body: Value) -> Said {
         let request = self
             .client

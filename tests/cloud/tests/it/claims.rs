@@ -113,7 +113,10 @@ async fn a_user_code_binds_and_the_signed_confirm_makes_it_count() {
     // Unclaim: out of the broker at once, and a signed 410.
     assert_eq!(
         person
-            .post(&format!("devices/{edge_id}/unclaim"), json!({}))
+            .post(
+                &format!("devices/{edge_id}/unclaim"),
+                json!({ "now": true })
+            )
             .await
             .status,
         200

@@ -3,6 +3,7 @@
 use std::process::Output;
 use std::time::Duration;
 
+use crate::blank::Blank;
 use crate::device::Device;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use sentrycam_cloud::testing::Cloud;
@@ -208,4 +209,89 @@ async fn twins_and_policies_are_set_and_shown() {
             .status
             .success()
     );
+}
+
+#[tokio::test]
+async fn an_operator_goes_from_code_to_unclaim_in_json() {
+    let cloud = Cloud::start().await.unwrap();
+    let code = [
+        "create-claim-code",
+        "--organization",
+        "Test",
+        "--device-name",
+        "porch",
+        "--json",
+    ];
+    let code = said(&cloud, &code).await["claim_code"].clone();
+    assert_eq!(code.as_str().unwrap().len(), 9);
+    let codes = said(&cloud, &["claim-codes", "--json"]).await;
+    assert_eq!(codes[0]["status"], "active");
+    assert!(!codes.to_string().contains(code.as_str().unwrap()));
+    assert_eq!(said(&cloud, &["claims", "--json"]).await, json!([]));
+    let nothing = run(&cloud, &["claims"]).await;
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("button"));
+
+    let blank = Blank::new(&cloud, "10000000abcd1234");
+    let window = blank.open().await;
+    let id = window.id.to_string();
+    let windows = said(&cloud, &["claims", "--json"]).await;
+    assert_eq!(
+        (&windows[0]["claim_id"], &windows[0]["serial_ends_with"]),
+        (&json!(id), &json!("1234"))
+    );
+    let bound = said(&cloud, &["bind", &id, "--organization", "Test", "--json"]).await;
+    let press = u8::try_from(bound["press"].as_u64().unwrap()).unwrap();
+    let challenge = blank.poll(&window).await.body["challenge_id"].clone();
+    assert_eq!(blank.count(&window, &challenge, press).await.status, 200);
+    let device = blank.finish(&window).await;
+    let edge_id = device.credentials.edge_id.as_str();
+    let devices = said(&cloud, &["devices", "--json"]).await;
+    assert_eq!(
+        (&devices[0]["edge_id"], &devices[0]["unclaim_due"]),
+        (&json!(edge_id), &Value::Null)
+    );
+    let license = run(&cloud, &["license", "--organization", "Test"]).await;
+    let license = String::from_utf8_lossy(&license.stdout).into_owned();
+    assert!(
+        license.starts_with("no licence: 1 of 1000 boxes"),
+        "{license}"
+    );
+
+    let rotate = said(&cloud, &["rotate", edge_id, "--json"]).await;
+    assert_eq!(rotate["command_type"], "key.rotate");
+    let sent = said(&cloud, &["unclaim", edge_id, "--wipe", "all", "--json"]).await;
+    assert_eq!(
+        (&sent["command_type"], &sent["payload"]["wipe"]),
+        (&json!("unclaim"), &json!("all"))
+    );
+    let devices = said(&cloud, &["devices", "--json"]).await;
+    assert!(devices[0]["unclaim_due"].is_string());
+    let now = said(&cloud, &["unclaim", edge_id, "--now", "--json"]).await;
+    assert_eq!(now["status"], "unclaimed");
+    let revoked = said(&cloud, &["revoke", edge_id, "--json"]).await;
+    assert_eq!(revoked["keys"], "revoked");
+    let suspended = said(&cloud, &["suspend", "--organization", "Test", "--json"]).await;
+    assert_eq!(suspended["status"], "suspended");
+
+    // One line that says what is wrong, whatever the environment asks for.
+    let wrong = admin(&cloud, &["unclaim", "e-nobody"])
+        .env("RUST_BACKTRACE", "1")
+        .output();
+    let wrong = wrong.await.unwrap();
+    assert_eq!(
+        (
+            wrong.status.code(),
+            String::from_utf8_lossy(&wrong.stderr).as_ref()
+        ),
+        (Some(1), "error: there is no such device\n")
+    );
+    // A reader that has seen enough is no error.
+    let mut gone = admin(&cloud, &["audit", "--json"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(gone.stdout.take());
+    let gone = gone.wait_with_output().await.unwrap();
+    assert!(gone.status.success() && gone.stderr.is_empty());
 }

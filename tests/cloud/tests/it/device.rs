@@ -40,6 +40,14 @@ pub struct Wrong {
     pub extra: Vec<(&'static str, String)>,
 }
 
+impl Wrong {
+    /// For another attempt: with another nonce.
+    pub fn again(mut self) -> Self {
+        self.nonce = BASE64_URL_SAFE_NO_PAD.encode(Uuid::now_v7().as_bytes());
+        self
+    }
+}
+
 /// An answer with everything that matters.
 pub struct Answer {
     pub status: u16,

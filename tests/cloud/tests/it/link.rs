@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::device::Device;
+use crate::device::{Device, Wrong};
 use crate::mqtt::Mqtt;
 use sentrycam_cloud::command::Wanted;
 use sentrycam_cloud::jws;
@@ -114,6 +114,80 @@ async fn a_command_travels_by_mqtt_and_its_record_by_https() {
 }
 
 #[tokio::test]
+async fn a_batchs_answer_names_what_mqtt_has_brought_and_nobody_acknowledged() {
+    let mut it = Linked::start().await;
+    let id = it.send("snapshot").await;
+    it.mqtt.message().await;
+    let mut batch = it.device.batch(&[]);
+    batch.idempotency_key = Some("one".into());
+    let pending = async |batch: &Wrong| {
+        let answer = it.device.send(batch.clone().again()).await;
+        assert_eq!(answer.status, 200);
+        answer.json()["commands_pending"].as_i64().unwrap()
+    };
+    assert_eq!(pending(&batch).await, 1);
+    let taken = it.device.status(1, id, 1, "acknowledged", json!({}));
+    it.device.events(&[taken]).await.statuses();
+    // The same key: the same results, but what waits is what waits now.
+    assert_eq!(pending(&batch).await, 0);
+    it.send("reboot").await;
+    assert_eq!(pending(&batch).await, 1);
+}
+
+#[tokio::test]
+async fn progress_goes_forward_and_stands_at_the_end() {
+    let mut it = Linked::start().await;
+    let id = it.send("diag.collect").await;
+    it.mqtt.message().await;
+    let say = |rev: i64, state: &str, more: Value| {
+        let sequence = u64::try_from(rev).unwrap();
+        it.device.status(sequence, id, rev, state, more)
+    };
+    let percent = |n: i64| json!({ "progress": { "percent": n } });
+    let (early, half, most) = (
+        say(2, "in_progress", percent(10)),
+        say(3, "in_progress", percent(50)),
+        say(4, "in_progress", percent(90)),
+    );
+    let shown = async |status: &str, n: i64| {
+        let found = it.cloud.command(id).await.unwrap();
+        assert_eq!(
+            (&found["status"], &found["progress"]),
+            (&json!(status), &json!({ "percent": n }))
+        );
+    };
+    // The newer arrives first; the older, late and twice, changes nothing.
+    it.device
+        .events(std::slice::from_ref(&half))
+        .await
+        .statuses();
+    it.device.events(&[early.clone(), half]).await.statuses();
+    shown("in_progress", 50).await;
+    let topic = it.up(&format!("cmd/{id}/status"));
+    it.mqtt
+        .publish(&topic, false, most.to_string().as_bytes())
+        .await;
+    let hinted = format!("(select hinted from commands where id = '{id}')");
+    it.cloud.wait_for(&hinted, SOON).await.unwrap();
+    shown("in_progress", 90).await;
+    // The end says nothing of it: the last word about it stands.
+    it.device
+        .events(&[
+            most,
+            say(5, "succeeded", json!({ "result": { "bytes": 7 } })),
+        ])
+        .await
+        .statuses();
+    shown("succeeded", 90).await;
+    let found = it.cloud.command(id).await.unwrap();
+    assert_eq!(
+        (&found["result"], &found["hinted"]),
+        (&json!({ "bytes": 7 }), &json!(false))
+    );
+    assert!(found["started_at"].is_string() && found["completed_at"].is_string());
+}
+
+#[tokio::test]
 async fn a_forged_end_gives_way_to_the_record_and_nonsense_does_nothing() {
     let mut it = Linked::start().await;
     let other = Device::new(&it.cloud, "other").await;
@@ -155,7 +229,8 @@ async fn presence_follows_the_last_session() {
     let state = |online: bool, session: Uuid| json!({ "online": online, "session": session, "conn": 1, "agent": "1.0" });
     let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
     it.says("state", &state(true, first)).await;
-    it.device_is("status = 'online' and presence_online").await;
+    it.device_is("status = 'online' and presence_online and app_version = '1.0'")
+        .await;
     it.says("state", &state(true, second)).await;
     // The will of the first comes late: in order, so the marker after it proves that it was heard.
     it.says("state", &state(false, first)).await;

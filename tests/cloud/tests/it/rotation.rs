@@ -1,5 +1,10 @@
 //! Key rotation: whatever is lost in between, the current or the next key works.
 
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use sentrycam_cloud::claiming::rotate as rotation;
+use sentrycam_cloud::db::Db;
 use sentrycam_cloud::testing::Cloud;
 use serde_json::{Value, json};
 
@@ -7,6 +12,8 @@ use crate::blank::{Blank, Person};
 use crate::device::{Answer, Device};
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
 use sentrycam_cloud::secret::Secret;
+
+const SOON: Duration = Duration::from_secs(15);
 
 async fn rotate(device: &Device, key: &Blank) -> Answer {
     let body = json!({ "kem_pk": BASE64_URL_SAFE_NO_PAD.encode(key.public) });
@@ -93,6 +100,8 @@ async fn both_keys_work_until_a_day_after_the_confirm() {
         .await
         .unwrap();
     assert_eq!(old.get("/edge/v1/time").await.code(), "unknown-key");
+    let over = "(select count(*) = 0 from edge_credentials where state = 'retired')";
+    cloud.wait_for(over, SOON).await.unwrap();
     assert!(works(&new).await);
     // And again.
     let newest = next(&cloud, &new).await;
@@ -102,7 +111,7 @@ async fn both_keys_work_until_a_day_after_the_confirm() {
         .query("select string_agg(state, ' ' order by id) as s from edge_credentials")
         .await
         .unwrap();
-    assert_eq!(states[0]["s"], "retired retired current");
+    assert_eq!(states[0]["s"], "revoked retired current");
 }
 
 #[tokio::test]
@@ -159,4 +168,77 @@ async fn a_person_asks_for_a_rotation_by_command() {
     let path = format!("devices/{}/unclaim", device.credentials.edge_id);
     assert_eq!(second.post(&path, json!({})).await.status, 404);
     assert!(works(&device).await);
+}
+
+/// What the due-jobs do at this time, with the server's own role: keys asked about, keys revoked.
+async fn due(cloud: &Cloud, now: Timestamp) -> (usize, u64) {
+    let url = cloud.app_url();
+    let done = cloud.on_cloud(async move {
+        let db = Db::connect(&url).await.unwrap();
+        let asked = rotation::old(&db, now).await.unwrap();
+        (asked, rotation::retire(&db, now).await.unwrap())
+    });
+    done.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_key_of_180_days_is_changed_and_the_old_one_ends_a_day_later() {
+    let cloud = Cloud::start().await.unwrap();
+    let device = Device::new(&cloud, "porch").await;
+    let given_back = Device::new(&cloud, "gone").await;
+    cloud
+        .unclaim(&given_back.credentials.edge_id)
+        .await
+        .unwrap();
+    let second = cloud.create_organization("Second").await.unwrap();
+    cloud.create_device_of(second, "other").await.unwrap();
+    let made = Timestamp::now();
+    let at = |days: i64| made + SignedDuration::from_hours(24 * days);
+    assert_eq!(due(&cloud, at(179)).await, (0, 0));
+    // Every tenant's, once a day, whatever became of it.
+    assert_eq!(due(&cloud, at(180)).await, (2, 0));
+    assert_eq!(due(&cloud, at(180)).await, (0, 0));
+    cloud
+        .execute("update commands set status = 'failed', completed_at = now()")
+        .await
+        .unwrap();
+    assert_eq!(due(&cloud, at(180)).await, (0, 0));
+    assert_eq!(due(&cloud, at(181)).await, (2, 0));
+
+    // The device is handed the command, changes its key, and says so.
+    let claims = &device.commands("").await[0];
+    assert_eq!(claims["cmd"], json!({ "type": "key.rotate", "args": {} }));
+    let new = next(&cloud, &device).await;
+    assert_eq!(confirm(&new).await.status, 200);
+    let id = claims["jti"].as_str().unwrap().parse().unwrap();
+    let result = json!({ "result": { "edge_key": new.credentials.edge_key } });
+    let said = new.status(1, id, 3, "succeeded", result);
+    new.events(&[said]).await.statuses();
+    assert_eq!(cloud.command(id).await.unwrap()["status"], "succeeded");
+    // The new one is young; the old one works for a day and is unknown then.
+    let day = SignedDuration::from_hours(24);
+    assert_eq!(
+        due(
+            &cloud,
+            Timestamp::now() + day - SignedDuration::from_secs(60)
+        )
+        .await
+        .1,
+        0
+    );
+    assert!(works(&device).await);
+    assert_eq!(due(&cloud, Timestamp::now() + day).await.1, 1);
+    assert_eq!(device.get("/edge/v1/time").await.code(), "unknown-key");
+    assert!(works(&new).await);
+    let asked = cloud
+        .query("select count(*)::int as n from commands where command_type = 'key.rotate'")
+        .await
+        .unwrap();
+    assert_eq!(asked[0]["n"], 4);
+    due(&cloud, at(182)).await;
+    let asked = cloud
+        .query("select count(*)::int as n from commands where command_type = 'key.rotate'")
+        .await
+        .unwrap();
+    assert_eq!(asked[0]["n"], 5, "only the other one's key is old still");
 }

@@ -1,7 +1,10 @@
 //! What an organization may use: its licence, or the limits on its row when it has none.
 //!
-//! Enforced where a box is claimed (`may_claim`) and for whoever compiles a twin (`limits`). A refusal is a
-//! sentence that names the plan, the number and what to do.
+//! Enforced where a box is claimed (`one_more_box`), where a twin is compiled, and at ingest (`cameras`). A refusal is
+//! a sentence that names the plan, the number and what to do. A licence that is given or runs out has every twin of
+//! the organization compiled again.
+
+pub mod cameras;
 
 use axum::http::StatusCode;
 use deadpool_postgres::Transaction;
@@ -10,9 +13,10 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::admin::{AdminError, record};
-use crate::db::DbError;
+use crate::db::{self, Db, DbError};
 use crate::problem::Problem;
 use crate::secret::random_base64url;
+use crate::twin::wish;
 
 /// What may be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -65,9 +69,7 @@ pub async fn limits_beside(
                     coalesce(l.max_cameras, p.max_cameras, o.max_cameras),
                     coalesce(l.max_edge_servers, p.max_edge_servers, o.max_edge_servers),
                     coalesce(l.modules, '{}'), l.expires_at,
-                    (select count(*) from cameras c join devices d on d.id = c.device_id
-                     where c.organization_id = o.id and c.is_active and c.deleted_at is null
-                       and d.status <> 'unclaimed' and d.deleted_at is null),
+                    (select count(*) from camera_places c where c.organization_id = o.id),
                     (select count(*) from devices d
                      where d.organization_id = o.id and d.status <> 'unclaimed' and d.deleted_at is null
                        and d.role = 'camera')
@@ -101,10 +103,7 @@ pub async fn limits_beside(
 impl Limits {
     /// How people know it.
     fn name(&self) -> String {
-        match &self.plan {
-            Some(plan) => format!("the plan \"{plan}\""),
-            None => "an organization without a licence".to_owned(),
-        }
+        name(self.plan.as_deref())
     }
 
     /// Whether one more box may be claimed. `again` is one that is claimed already and gets new keys.
@@ -141,21 +140,44 @@ impl Limits {
         Ok(())
     }
 
-    /// Whether an organization may have so many cameras in all; for whoever makes a twin.
+    /// Whether a change may stand that brought the organization from so many cameras to those it has now. One that
+    /// adds none may, also where a smaller licence left too many.
     ///
     /// # Errors
     /// What to do about it, for people.
-    pub fn cameras(&self, wanted: i64) -> Result<(), String> {
-        if wanted <= i64::from(self.max_cameras) {
+    pub fn cameras_since(&self, before: i64) -> Result<(), String> {
+        if self.cameras <= i64::from(self.max_cameras) || self.cameras <= before {
             return Ok(());
         }
         Err(format!(
-            "{} has room for {} {}, and {wanted} were asked for; remove some or choose a larger plan",
+            "{} has room for {} {}, and {} were asked for; remove some or choose a larger plan",
             self.name(),
             self.max_cameras,
             plural(self.max_cameras.into(), "camera", "cameras"),
+            self.cameras,
         ))
     }
+}
+
+fn name(plan: Option<&str>) -> String {
+    match plan {
+        Some(plan) => format!("the plan \"{plan}\""),
+        None => "an organization without a licence".to_owned(),
+    }
+}
+
+/// One decision about an organization's places at a time, until the transaction ends. Taken before the locks of
+/// twins.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn lock(tx: &Transaction<'_>, organization: Uuid) -> Result<(), DbError> {
+    let statement = tx
+        .prepare_cached("select pg_advisory_xact_lock(hashtextextended($1, 6))")
+        .await?;
+    tx.execute(&statement, &[&format!("claim/{organization}")])
+        .await?;
+    Ok(())
 }
 
 fn plural(n: i64, one: &'static str, many: &'static str) -> &'static str {
@@ -177,7 +199,7 @@ pub struct Grant<'a> {
     pub expires_at: Option<Timestamp>,
 }
 
-/// Gives an organization a licence instead of the one it has.
+/// Gives an organization a licence instead of the one it has, and compiles its twins by it.
 ///
 /// # Errors
 /// `Unknown` for a plan that is not on the list.
@@ -185,6 +207,7 @@ pub async fn grant(
     tx: &Transaction<'_>,
     organization: Uuid,
     grant: &Grant<'_>,
+    now: Timestamp,
 ) -> Result<Uuid, AdminError> {
     let row = tx
         .query_opt(
@@ -221,7 +244,35 @@ pub async fn grant(
         "max_edge_servers": grant.max_edge_servers, "expires_at": grant.expires_at,
     } });
     record(tx, organization, "GRANT", "license", &id.to_string(), after).await?;
+    wish::compile_all(tx, organization, now).await?;
     Ok(id)
+}
+
+/// Compiles the twins of all tenants whose licence has run out since the last pass; returns how many tenants.
+///
+/// # Errors
+/// When the database does not answer; the next pass does it.
+pub async fn run_out(db: &Db, now: Timestamp) -> Result<usize, AdminError> {
+    let mut client = db.client().await?;
+    let tx = client.transaction().await?;
+    db::set_local(&tx, "app.dispatcher", "on").await?;
+    let statement = tx
+        .prepare_cached(
+            "select id, organization_id from licenses
+             where expires_at <= $1 and not end_noted and status = 'active' and deleted_at is null limit 100",
+        )
+        .await?;
+    let rows = tx.query(&statement, &[&now]).await?;
+    for row in &rows {
+        let (id, organization): (Uuid, Uuid) = (row.get(0), row.get(1));
+        db::set_tenant(&tx, organization).await?;
+        tx.execute("update licenses set end_noted = true where id = $1", &[&id])
+            .await?;
+        wish::compile_all(&tx, organization, now).await?;
+        tracing::info!(%organization, "the licence has run out");
+    }
+    tx.commit().await?;
+    Ok(rows.len())
 }
 
 /// 403 `license` with that sentence.
@@ -274,12 +325,15 @@ mod tests {
             };
             assert!(ended.one_more_box(true).unwrap_err().contains(status));
         }
-        assert_eq!(limits().cameras(4), Ok(()));
-        assert!(
-            limits()
-                .cameras(5)
-                .unwrap_err()
-                .contains("5 were asked for")
+        let too_many = Limits {
+            cameras: 5,
+            ..limits()
+        };
+        assert_eq!(limits().cameras_since(0), Ok(()));
+        assert_eq!(too_many.cameras_since(5), Ok(()));
+        assert_eq!(
+            too_many.cameras_since(4).unwrap_err(),
+            "the plan \"basic\" has room for 4 cameras, and 5 were asked for; remove some or choose a larger plan"
         );
     }
 }

@@ -189,7 +189,10 @@ fn write_next(file: &Path, key: &str, secret: &Secret) -> std::io::Result<Creden
     out.write_all(text.as_bytes())?;
     out.sync_all()?;
     // Read back before it counts: what cannot be used must not stand beside the current one.
-    let next = Credentials::load(&part).map_err(std::io::Error::other)?;
+    let next = Credentials::load(&part).map_err(|e| {
+        let _ = std::fs::remove_file(&part);
+        std::io::Error::other(e)
+    })?;
     std::fs::rename(&part, &beside)?;
     let dir = file.parent().filter(|p| !p.as_os_str().is_empty());
     std::fs::File::open(dir.unwrap_or(Path::new(".")))?.sync_all()?;

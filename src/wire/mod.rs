@@ -9,6 +9,7 @@ pub mod claim;
 pub mod envelope;
 pub mod jws;
 pub mod keys;
+pub mod rotate;
 pub mod seal;
 pub mod signature;
 pub mod skew;

@@ -12,6 +12,7 @@ mod capture_local;
 mod capture_tcp;
 mod claim;
 mod claim_cuts;
+mod claim_hostile;
 mod clip;
 mod commands;
 mod crash;

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
 use serde_json::json;
 
 use super::{Done, Fault, fault};
@@ -18,11 +17,10 @@ use crate::agent::time::TimeKeeper;
 use crate::board::entropy::Entropy;
 use crate::cloud::client::{Call, Reply, Transport};
 use crate::cloud::{Client, SharedKeys};
-use crate::model::Secret;
 use crate::supervise::failpoint;
-use crate::time::Wall;
 use crate::wire::keys::KeySlot;
-use crate::wire::seal::{KemKey, MAX_SEALED_BYTES, rotate_info};
+use crate::wire::rotate;
+use crate::wire::seal::{KemKey, rotate_info};
 
 const ROTATE_PATH: &str = "/edge/v1/credentials/rotate";
 const CONFIRM_PATH: &str = "/edge/v1/credentials/confirm";
@@ -38,19 +36,6 @@ pub struct Rotation {
     pub time: TimeKeeper,
     /// Nonces, key pairs.
     pub entropy: Entropy,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    sealed: String,
-}
-
-#[derive(Deserialize)]
-struct NewKey {
-    edge_key: String,
-    edge_secret: Secret,
-    #[serde(default)]
-    not_before: Option<String>,
 }
 
 impl Rotation {
@@ -70,21 +55,16 @@ impl Rotation {
         let public = *kem.public();
         let body = json!({ "kem_pk": URL_SAFE_NO_PAD.encode(public) }).to_string();
         let reply = self.post(ROTATE_PATH, &body, KeySlot::Current).await?;
-        let answer: Option<Answer> = serde_json::from_slice(&reply.body).ok();
-        let sealed = answer
-            .filter(|a| a.sealed.len() <= 2 * MAX_SEALED_BYTES)
-            .and_then(|a| URL_SAFE_NO_PAD.decode(a.sealed).ok());
-        let opened = sealed.and_then(|sealed| kem.open(&rotate_info(&public), &sealed).ok());
-        let key: Option<NewKey> = opened.and_then(|text| serde_json::from_slice(&text).ok());
-        let Some(key) = key else {
+        let opened = rotate::sealed(&reply.body)
+            .and_then(|sealed| kem.open(&rotate_info(&public), &sealed).ok());
+        let Some(key) = opened.and_then(|text| rotate::key(&text)) else {
             return fault("sealed", "the cloud's answer does not open");
         };
         if let Err(e) = keys.store_next(&key.edge_key, &key.edge_secret).await {
             return fault("storage", e);
         }
         failpoint::hit("rotate.stored");
-        let begins = key.not_before.as_deref().and_then(Wall::parse_rfc3339);
-        if let Some(begins) = begins {
+        if let Some(begins) = key.not_before {
             let wait = begins.since_us(self.time.wall());
             let wait = Duration::from_micros(u64::try_from(wait).unwrap_or(0));
             if wait > LONGEST_WAIT {
@@ -125,8 +105,8 @@ impl Rotation {
             Err(e) => return fault("no-answer", e),
         };
         match reply.status {
-            200..=299 if reply.authentic => Ok(reply),
-            200..=299 => fault("unsigned", "the cloud's answer is not signed"),
+            200 if reply.authentic => Ok(reply),
+            200 => fault("unsigned", "the cloud's answer is not signed"),
             401 | 404 | 410 if key == KeySlot::Next => fault("unknown-key", &reply.code),
             status => fault("refused", format!("{status} {}", reply.code)),
         }

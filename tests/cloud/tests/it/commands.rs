@@ -11,7 +11,7 @@ use sentrycam_cloud::testing::Cloud;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(40);
 
 fn snapshot() -> Wanted {
     let args = json!({ "camera_id": "cam-1", "snapshot_id": Uuid::now_v7(), "max_width": 640 });

@@ -10,7 +10,7 @@ use sentrycam_cloud::testing::Cloud;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(40);
 
 struct Linked {
     cloud: Cloud,

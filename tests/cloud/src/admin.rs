@@ -299,6 +299,10 @@ pub enum Listing {
     Events,
     /// `recordings`
     Recordings,
+    /// `snapshots`
+    Snapshots,
+    /// `uploads`
+    Uploads,
     /// `alerts`
     Alerts,
     /// `commands`
@@ -318,11 +322,13 @@ pub enum Listing {
 }
 
 impl Listing {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::Devices,
         Self::Cameras,
         Self::Events,
         Self::Recordings,
+        Self::Snapshots,
+        Self::Uploads,
         Self::Alerts,
         Self::Commands,
         Self::Policies,
@@ -340,6 +346,8 @@ impl Listing {
             Self::Cameras => "cameras",
             Self::Events => "events",
             Self::Recordings => "recordings",
+            Self::Snapshots => "snapshots",
+            Self::Uploads => "uploads",
             Self::Alerts => "alerts",
             Self::Commands => "commands",
             Self::Policies => "policies",
@@ -382,9 +390,23 @@ impl Listing {
             Self::Recordings => (
                 "t.recording_uid, d.edge_id, t.camera_id, t.event_uid, t.mode, t.status, t.started_at,
                  t.ended_at, t.duration_ms, t.size_bytes, t.sha256, t.truncated, t.has_audio, t.codec,
-                 t.width, t.height, t.path_name, t.error, t.rev",
+                 t.width, t.height, t.path_name, t.bucket, t.object_key, t.available_at, t.device_deleted_at,
+                 t.is_locked, t.error, t.rev",
                 "recordings t join devices d on d.id = t.device_id",
                 "t.started_at desc, t.recording_uid",
+            ),
+            Self::Snapshots => (
+                "t.snapshot_uid, d.edge_id, t.camera_id, t.event_uid, t.command_id, t.kind, t.status, t.taken_at,
+                 t.width, t.height, t.size_bytes, t.sha256, t.content_type, t.bucket, t.object_key,
+                 t.available_at, t.device_deleted_at, t.error, t.rev",
+                "snapshots t join devices d on d.id = t.device_id",
+                "t.taken_at desc, t.snapshot_uid",
+            ),
+            Self::Uploads => (
+                "t.id, d.edge_id, t.kind, t.object_uid, t.status, t.size_bytes, t.sha256, t.object_key,
+                 t.part_size, t.error, t.created_at, t.touched_at, t.available_at",
+                "uploads t join devices d on d.id = t.device_id",
+                "t.id desc",
             ),
             Self::Alerts => (
                 "t.id, d.edge_id, t.alert_type, t.camera_id, t.event_uid, t.title, t.message, t.severity,

@@ -44,6 +44,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(10, "commands", "0010_commands"),
     migration!(11, "twins", "0011_twins"),
     migration!(12, "presence", "0012_presence"),
+    migration!(13, "uploads", "0013_uploads"),
 ];
 
 const CREATE_TRACKING: &str = "create table if not exists schema_migrations (

@@ -23,6 +23,9 @@ use crate::faults::cut::CutAcceptor;
 use crate::http::{App, normal_authority, router};
 use crate::mqtt::{Access, Mqtt};
 use crate::secret::WrappingKey;
+use crate::storage::{self, Storage, StorageError};
+use crate::twin;
+use crate::upload::{self, Busy};
 
 /// How often nonces are swept.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -30,6 +33,8 @@ const SWEEP: Duration = Duration::from_secs(60);
 const EXPIRE: Duration = Duration::from_secs(1);
 /// How often claims are swept and the broker is told what it does not know.
 const CLAIMS: Duration = Duration::from_secs(1);
+/// How often uploads are looked for that nobody asks about.
+const UPLOADS: Duration = Duration::from_secs(1);
 /// How long requests may take to finish at the end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -45,6 +50,9 @@ pub enum ServerError {
     /// The certificate or its key is not usable.
     #[error("the certificate is not usable: {0}")]
     Certificate(String),
+    /// The object storage is not there, or not usable.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
 }
 
 /// A certificate chain and its key, PEM.
@@ -85,6 +93,8 @@ pub struct Options {
     pub claiming: claiming::Settings,
     /// The broker that devices are sent to.
     pub mqtt: Option<claiming::Mqtt>,
+    /// Where evidence is uploaded to.
+    pub storage: Option<storage::Settings>,
 }
 
 /// A server that runs until it is stopped or dropped.
@@ -102,6 +112,7 @@ pub struct Server {
     sweeping: JoinHandle<()>,
     expiring: JoinHandle<()>,
     claiming: JoinHandle<()>,
+    uploads: JoinHandle<()>,
 }
 
 impl Server {
@@ -115,6 +126,10 @@ impl Server {
         listener.set_nonblocking(true).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let db = Db::connect(&options.database).await?;
+        let storage = match options.storage {
+            Some(settings) => Some(open_storage(settings, &db).await?),
+            None => None,
+        };
         let authority = options
             .authority
             .unwrap_or_else(|| format!("localhost:{}", address.port()));
@@ -126,6 +141,8 @@ impl Server {
             faults: options.faults,
             claiming: options.claiming,
             mqtt: options.mqtt,
+            storage: storage.map(Arc::new),
+            busy: Busy::default(),
         });
         let link = options
             .link
@@ -147,6 +164,7 @@ impl Server {
         let sweeping = tokio::spawn(sweep(db.clone()));
         let expiring = tokio::spawn(expire(db, options.clock));
         let claiming = tokio::spawn(tend_claims(app.clone()));
+        let uploads = tokio::spawn(tend_uploads(app.clone()));
         Ok(Self {
             address,
             app,
@@ -157,6 +175,7 @@ impl Server {
             sweeping,
             expiring,
             claiming,
+            uploads,
         })
     }
 
@@ -191,6 +210,7 @@ impl Drop for Server {
         self.sweeping.abort();
         self.expiring.abort();
         self.claiming.abort();
+        self.uploads.abort();
     }
 }
 
@@ -227,6 +247,34 @@ async fn tend_claims(app: Arc<App>) {
     }
 }
 
+/// Makes the bucket, and lets the twins know where it is.
+async fn open_storage(settings: storage::Settings, db: &Db) -> Result<Storage, ServerError> {
+    let storage = Storage::new(settings)?;
+    storage.ensure_bucket().await?;
+    twin::store::set_upload_hosts(db, &[storage.host().to_owned()]).await?;
+    Ok(storage)
+}
+
+/// Gives up uploads that nobody asks about.
+async fn tend_uploads(app: Arc<App>) {
+    let Some(storage) = &app.storage else {
+        return;
+    };
+    let mut every = tokio::time::interval(UPLOADS);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        match upload::expire(&app.db, storage, app.clock.now(0)).await {
+            Ok(0) => {}
+            Ok(expired) => tracing::info!(expired, "uploads given up"),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "uploads not swept");
+            }
+        }
+    }
+}
+
 async fn expire(db: Db, clock: Clock) {
     let mut every = tokio::time::interval(EXPIRE);
     loop {
@@ -250,7 +298,7 @@ async fn expire(db: Db, clock: Clock) {
     }
 }
 
-fn tls_config(tls: &Tls) -> Result<rustls::ServerConfig, ServerError> {
+pub(crate) fn tls_config(tls: &Tls) -> Result<rustls::ServerConfig, ServerError> {
     let certificate = |what: &str| ServerError::Certificate(what.to_owned());
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&tls.cert_pem)
         .collect::<Result<_, _>>()

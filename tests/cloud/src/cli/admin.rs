@@ -86,6 +86,10 @@ enum Command {
     Events(List),
     /// List recordings.
     Recordings(List),
+    /// List pictures.
+    Snapshots(List),
+    /// List uploads.
+    Uploads(List),
     /// List alerts.
     Alerts(List),
     /// List records as they were sent.
@@ -200,6 +204,8 @@ impl Admin {
             Command::Cameras(list) => (Listing::Cameras, list),
             Command::Events(list) => (Listing::Events, list),
             Command::Recordings(list) => (Listing::Recordings, list),
+            Command::Snapshots(list) => (Listing::Snapshots, list),
+            Command::Uploads(list) => (Listing::Uploads, list),
             Command::Alerts(list) => (Listing::Alerts, list),
             Command::Records(list) => (Listing::Records, list),
             Command::Audit(list) => (Listing::Audit, list),

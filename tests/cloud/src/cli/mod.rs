@@ -3,6 +3,7 @@
 mod admin;
 mod claim;
 mod command;
+mod storage;
 mod table;
 mod twin;
 
@@ -92,6 +93,8 @@ struct Serve {
     /// What devices call it; must be a name of the certificate.
     #[arg(long, default_value = "localhost")]
     mqtt_host: String,
+    #[command(flatten)]
+    storage: storage::StorageArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -182,6 +185,10 @@ impl Serve {
             }
             _ => None,
         };
+        let (storage, objects) = self.storage.open(tls.as_ref())?;
+        if let Some(settings) = &storage {
+            println!("storage {}", settings.public_endpoint);
+        }
         let mqtt = broker.as_ref().map(|broker| claiming::Mqtt {
             host: self.mqtt_host,
             port: broker.port(),
@@ -198,6 +205,7 @@ impl Serve {
             claiming: claiming::Settings::default(),
             mqtt,
             link: broker.as_ref().map(Access::of),
+            storage,
         })
         .await?;
         let base = server.base();
@@ -214,7 +222,7 @@ impl Serve {
         }
         tracing::info!("stopping");
         server.stop().await;
-        drop(broker);
+        drop((broker, objects));
         Ok(())
     }
 }

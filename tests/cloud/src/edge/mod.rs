@@ -1,9 +1,10 @@
-//! The device API under `/edge/v1`: events, time, commands, twin, claims, credentials.
+//! The device API under `/edge/v1`: events, time, commands, twin, uploads, claims, credentials.
 //!
 //! Every route but the first three of claiming is behind one gate that reads the body within its bound, verifies the request and signs
 //! every 2xx answer and every 410. Handlers see a `Caller` and plain bytes.
 
 pub mod claims;
+pub mod uploads;
 pub mod verify;
 
 use std::sync::Arc;
@@ -46,6 +47,7 @@ pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/edge/v1/commands", get(commands))
         .route("/edge/v1/twin", get(twin))
         .merge(claims::signed())
+        .merge(uploads::signed())
         .route_layer(middleware::from_fn_with_state(app.clone(), gate))
         .merge(claims::unsigned())
 }

@@ -22,8 +22,10 @@ use crate::credentials::Credentials;
 use crate::db::{Db, DbError};
 use crate::faults::Faults;
 use crate::mqtt::{self, Access};
+use crate::object_server::ObjectServer;
 use crate::secret::{WrappingKey, random};
 use crate::server::{Options, Server, Tls};
+use crate::storage;
 
 /// What can differ from the usual.
 #[derive(Debug, Default)]
@@ -34,9 +36,23 @@ pub struct CloudBuilder {
     certificate: Option<DevCert>,
     claiming: Option<Settings>,
     broker: bool,
+    storage: bool,
+    url_life: Option<Duration>,
 }
 
 impl CloudBuilder {
+    /// Starts a real S3-compatible server beside the cloud, on `localhost` with the cloud's certificate.
+    pub fn storage(mut self) -> Self {
+        self.storage = true;
+        self
+    }
+
+    /// The same, with presigned addresses that live so long.
+    pub fn url_life(mut self, life: Duration) -> Self {
+        self.url_life = Some(life);
+        self.storage()
+    }
+
     /// Claims with these times and limits instead of the usual ones of tests: one poll a second, no limits.
     pub fn claiming(mut self, settings: Settings) -> Self {
         self.claiming = Some(settings);
@@ -111,6 +127,8 @@ impl CloudBuilder {
             organization: Uuid::nil(),
             server: None,
             broker: None,
+            objects: None,
+            storage: None,
             claiming: self.claiming.unwrap_or_else(|| Settings {
                 interval_s: 1,
                 limits: Limits::none(),
@@ -120,6 +138,17 @@ impl CloudBuilder {
         if self.broker {
             let mqtt = cloud.directory.path().join("mqtt");
             cloud.broker = Some(Broker::start(&mqtt, &cloud.certificate)?);
+        }
+        if self.storage {
+            let (directory, tls) = (cloud.directory.path().join("objects"), cloud.tls());
+            let started = cloud.on_cloud(async move {
+                ObjectServer::start(&directory, ([127, 0, 0, 1], 0).into(), &tls)
+            });
+            let objects = started.await??;
+            let mut settings = objects.settings("localhost", cloud.ca_pem());
+            settings.url_life = self.url_life.unwrap_or(settings.url_life);
+            cloud.storage = Some(settings);
+            cloud.objects = Some(objects);
         }
         cloud.organization = cloud.create_organization("Test").await?;
         cloud.start_again().await?;
@@ -144,6 +173,8 @@ pub struct Cloud {
     pub(super) organization: Uuid,
     server: Option<Server>,
     broker: Option<Broker>,
+    objects: Option<ObjectServer>,
+    storage: Option<storage::Settings>,
     pub(super) claiming: Settings,
 }
 
@@ -190,7 +221,24 @@ impl Cloud {
         self.broker.as_ref()
     }
 
-    /// The server's connection to it, when there is one.
+    /// The object storage, when there is one.
+    pub fn objects(&self) -> Option<&ObjectServer> {
+        self.objects.as_ref()
+    }
+
+    /// How the cloud uses it, to be changed before `start_again`.
+    pub fn storage_settings(&mut self) -> Option<&mut storage::Settings> {
+        self.storage.as_mut()
+    }
+
+    fn tls(&self) -> Tls {
+        Tls {
+            cert_pem: self.certificate.cert_pem.clone().into_bytes(),
+            key_pem: self.certificate.key_pem.clone().into_bytes(),
+        }
+    }
+
+    /// The server's connection to the broker, when there is one.
     pub fn link(&self) -> Option<&mqtt::Mqtt> {
         self.server.as_ref().and_then(|server| server.link.as_ref())
     }
@@ -418,10 +466,8 @@ impl Cloud {
             listen: self.listen,
             database: self.app_url(),
             authority: self.authority.clone(),
-            tls: Some(Tls {
-                cert_pem: self.certificate.cert_pem.clone().into_bytes(),
-                key_pem: self.certificate.key_pem.clone().into_bytes(),
-            }),
+            tls: Some(self.tls()),
+            storage: self.storage.clone(),
             wrapping_key: WrappingKey::from_bytes(&self.wrapping_key)?,
             faults: Some(self.faults.clone()),
             clock: self.clock.clone(),

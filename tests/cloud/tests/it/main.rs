@@ -21,4 +21,5 @@ mod projections;
 mod rotation;
 mod tenants;
 mod twins;
+mod uploads;
 mod verification;

@@ -303,6 +303,14 @@ pub enum Listing {
     Snapshots,
     /// `uploads`
     Uploads,
+    /// `stream_sessions`
+    Streams,
+    /// `notification_endpoints`
+    Webhooks,
+    /// `notifications`
+    Notifications,
+    /// `notification_deliveries`
+    Deliveries,
     /// `alerts`
     Alerts,
     /// `commands`
@@ -322,13 +330,17 @@ pub enum Listing {
 }
 
 impl Listing {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 18] = [
         Self::Devices,
         Self::Cameras,
         Self::Events,
         Self::Recordings,
         Self::Snapshots,
         Self::Uploads,
+        Self::Streams,
+        Self::Webhooks,
+        Self::Notifications,
+        Self::Deliveries,
         Self::Alerts,
         Self::Commands,
         Self::Policies,
@@ -348,6 +360,10 @@ impl Listing {
             Self::Recordings => "recordings",
             Self::Snapshots => "snapshots",
             Self::Uploads => "uploads",
+            Self::Streams => "streams",
+            Self::Webhooks => "webhooks",
+            Self::Notifications => "notifications",
+            Self::Deliveries => "deliveries",
             Self::Alerts => "alerts",
             Self::Commands => "commands",
             Self::Policies => "policies",
@@ -406,6 +422,30 @@ impl Listing {
                 "t.id, d.edge_id, t.kind, t.object_uid, t.status, t.size_bytes, t.sha256, t.object_key,
                  t.part_size, t.error, t.created_at, t.touched_at, t.available_at",
                 "uploads t join devices d on d.id = t.device_id",
+                "t.id desc",
+            ),
+            Self::Streams => (
+                "t.id, d.edge_id, t.camera_id, t.command_id, t.protocol, t.publish_endpoint,
+                 t.stream_key_wrapped is not null as has_key, t.status, t.expires_at, t.started_at, t.ended_at,
+                 t.reason, t.detail, t.bytes, t.rev, t.created_at",
+                "stream_sessions t join devices d on d.id = t.device_id",
+                "t.id desc",
+            ),
+            Self::Webhooks => (
+                "t.id, t.url, t.min_severity, t.is_active, t.disabled_reason, t.created_at",
+                "notification_endpoints t left join devices d on false",
+                "t.id desc",
+            ),
+            Self::Notifications => (
+                "t.id, d.edge_id, t.alert_id, t.title, t.body, t.severity, t.event_uid, t.notified_at, t.created_at",
+                "notifications t join devices d on d.id = t.device_id",
+                "t.id desc",
+            ),
+            Self::Deliveries => (
+                "t.id, d.edge_id, n.title, e.url, t.channel, t.status, t.attempts, t.next_attempt_at,
+                 t.last_attempt_at, t.delivered_at, t.last_status, t.last_error, t.created_at",
+                "notification_deliveries t join notifications n on n.id = t.notification_id
+                 join notification_endpoints e on e.id = t.endpoint_id join devices d on d.id = n.device_id",
                 "t.id desc",
             ),
             Self::Alerts => (

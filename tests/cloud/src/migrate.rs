@@ -45,6 +45,8 @@ const MIGRATIONS: &[Migration] = &[
     migration!(11, "twins", "0011_twins"),
     migration!(12, "presence", "0012_presence"),
     migration!(13, "uploads", "0013_uploads"),
+    migration!(14, "streams", "0014_streams"),
+    migration!(15, "notifications", "0015_notifications"),
 ];
 
 const CREATE_TRACKING: &str = "create table if not exists schema_migrations (

@@ -22,8 +22,10 @@ use crate::faults::Faults;
 use crate::faults::cut::CutAcceptor;
 use crate::http::{App, normal_authority, router};
 use crate::mqtt::{Access, Mqtt};
+use crate::notify;
 use crate::secret::WrappingKey;
 use crate::storage::{self, Storage, StorageError};
+use crate::stream;
 use crate::twin;
 use crate::upload::{self, Busy};
 
@@ -33,6 +35,8 @@ const SWEEP: Duration = Duration::from_secs(60);
 const EXPIRE: Duration = Duration::from_secs(1);
 /// How often claims are swept and the broker is told what it does not know.
 const CLAIMS: Duration = Duration::from_secs(1);
+/// How often notifications are looked for that are due.
+const NOTIFY: Duration = Duration::from_millis(500);
 /// How often uploads are looked for that nobody asks about.
 const UPLOADS: Duration = Duration::from_secs(1);
 /// How long requests may take to finish at the end.
@@ -95,6 +99,8 @@ pub struct Options {
     pub mqtt: Option<claiming::Mqtt>,
     /// Where evidence is uploaded to.
     pub storage: Option<storage::Settings>,
+    /// How notifications are repeated.
+    pub notify: notify::Settings,
 }
 
 /// A server that runs until it is stopped or dropped.
@@ -113,6 +119,7 @@ pub struct Server {
     expiring: JoinHandle<()>,
     claiming: JoinHandle<()>,
     uploads: JoinHandle<()>,
+    notifying: JoinHandle<()>,
 }
 
 impl Server {
@@ -126,6 +133,12 @@ impl Server {
         listener.set_nonblocking(true).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let db = Db::connect(&options.database).await?;
+        // The authority of a private storage is that of a private receiver too.
+        let ca_pem = options
+            .storage
+            .as_ref()
+            .and_then(|settings| settings.ca_pem.clone());
+        let webhooks = storage::http(ca_pem.as_deref())?;
         let storage = match options.storage {
             Some(settings) => Some(open_storage(settings, &db).await?),
             None => None,
@@ -165,6 +178,7 @@ impl Server {
         let expiring = tokio::spawn(expire(db, options.clock));
         let claiming = tokio::spawn(tend_claims(app.clone()));
         let uploads = tokio::spawn(tend_uploads(app.clone()));
+        let notifying = tokio::spawn(notify(app.clone(), webhooks, Arc::new(options.notify)));
         Ok(Self {
             address,
             app,
@@ -176,6 +190,7 @@ impl Server {
             expiring,
             claiming,
             uploads,
+            notifying,
         })
     }
 
@@ -211,6 +226,7 @@ impl Drop for Server {
         self.expiring.abort();
         self.claiming.abort();
         self.uploads.abort();
+        self.notifying.abort();
     }
 }
 
@@ -255,6 +271,19 @@ async fn open_storage(settings: storage::Settings, db: &Db) -> Result<Storage, S
     Ok(storage)
 }
 
+/// Delivers notifications.
+async fn notify(app: Arc<App>, http: reqwest::Client, settings: Arc<notify::Settings>) {
+    let mut every = tokio::time::interval(NOTIFY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        if let Err(error) = notify::deliver::pass(&app, &http, &settings).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "notifications not delivered");
+        }
+    }
+}
+
 /// Gives up uploads that nobody asks about.
 async fn tend_uploads(app: Arc<App>) {
     let Some(storage) = &app.storage else {
@@ -284,6 +313,10 @@ async fn expire(db: Db, clock: Clock) {
                 error = &error as &dyn std::error::Error,
                 "silence not noted"
             );
+        }
+        if let Err(error) = stream::sweep(&db, clock.now(0)).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "live sessions not swept");
         }
         match deliver::expire(&db, clock.now(0)).await {
             Ok(0) => {}

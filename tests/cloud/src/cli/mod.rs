@@ -4,8 +4,10 @@ mod admin;
 mod claim;
 mod command;
 mod storage;
+mod stream;
 mod table;
 mod twin;
+mod webhook;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,6 +24,7 @@ use crate::db::{APP_ROLE, Db};
 use crate::faults::Faults;
 use crate::migrate;
 use crate::mqtt::Access;
+use crate::notify;
 use crate::postgres::{Postgres, StopMode};
 use crate::secret::WrappingKey;
 use crate::server::{Options, Server, Tls};
@@ -206,6 +209,7 @@ impl Serve {
             mqtt,
             link: broker.as_ref().map(Access::of),
             storage,
+            notify: notify::Settings::default(),
         })
         .await?;
         let base = server.base();

@@ -41,6 +41,7 @@ fn columns(listing: Listing) -> &'static [&'static str] {
             "size_bytes",
             "recording_uid",
             "object_key",
+            "url",
         ],
         Listing::Snapshots => &[
             "taken_at",
@@ -50,6 +51,7 @@ fn columns(listing: Listing) -> &'static [&'static str] {
             "size_bytes",
             "snapshot_uid",
             "object_key",
+            "url",
         ],
         Listing::Uploads => &[
             "created_at",
@@ -59,6 +61,27 @@ fn columns(listing: Listing) -> &'static [&'static str] {
             "status",
             "size_bytes",
             "error",
+        ],
+        Listing::Streams => &[
+            "id",
+            "camera_id",
+            "protocol",
+            "status",
+            "started_at",
+            "expires_at",
+            "reason",
+            "bytes",
+        ],
+        Listing::Webhooks => &["id", "url", "min_severity", "is_active", "disabled_reason"],
+        Listing::Notifications => &["created_at", "edge_id", "severity", "title", "notified_at"],
+        Listing::Deliveries => &[
+            "created_at",
+            "title",
+            "url",
+            "status",
+            "attempts",
+            "next_attempt_at",
+            "last_error",
         ],
         Listing::Alerts => &[
             "triggered_at",

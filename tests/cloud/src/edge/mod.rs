@@ -30,6 +30,7 @@ use crate::problem::Problem;
 use crate::secret::sha256_hex;
 use crate::sf;
 use crate::signature::IDEMPOTENCY_KEY;
+use crate::stream;
 use crate::twin::store;
 use verify::{Caller, TIME_PATH, verify};
 
@@ -203,6 +204,7 @@ async fn commands(
     if injected.stale {
         documents.extend(deliver::stale(&tx, device, edge_id).await?);
     }
+    stream::reveal(&tx, &mut documents, &app.wrapping_key).await?;
     tx.commit().await.map_err(DbError::from)?;
     let mut signed = Vec::with_capacity(documents.len());
     for document in &documents {

@@ -6,6 +6,8 @@ pub mod admin;
 pub mod body;
 pub mod claims;
 pub mod command;
+pub mod evidence;
+pub mod stream;
 pub mod twin;
 
 use std::sync::Arc;
@@ -61,6 +63,8 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(admin::routes())
         .merge(claims::routes())
         .merge(command::routes())
+        .merge(evidence::routes())
+        .merge(stream::routes())
         .merge(twin::routes());
     if app.faults.is_some() {
         router = router.merge(faults::routes());

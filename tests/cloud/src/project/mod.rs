@@ -11,6 +11,7 @@
 //! | `recording.opened/closed/uploaded/deleted/lost/locked` | `recordings`, with what `uploads` says |
 //! | `snapshot.taken/deleted` | `snapshots`, with what `uploads` says |
 //! | `camera.up/down/degraded` | `cameras`, and `alerts` for down |
+//! | `stream.live/ended/failed` | `stream_sessions` |
 //! | `agent.started/stopping/heartbeat/health` | `devices` |
 //! | `command.status` | `commands` |
 //! | `twin.reported` | `twins` |
@@ -26,6 +27,7 @@ pub mod event;
 pub mod parts;
 pub mod recording;
 pub mod snapshot;
+pub mod stream;
 pub mod twin;
 pub mod upload;
 
@@ -39,6 +41,7 @@ use uuid::Uuid;
 use crate::db::DbError;
 use crate::edge::verify::Caller;
 use crate::ingest::record::Record;
+use crate::stream::state;
 
 /// What the cloud makes of a record's `data`.
 #[derive(Debug, Clone)]
@@ -49,6 +52,8 @@ pub enum Payload {
     Recording(recording::Kind, Box<recording::Data>),
     /// `snapshot.*`
     Snapshot(snapshot::Kind, Box<snapshot::Data>),
+    /// `stream.*`
+    Stream(state::Kind, Box<state::Data>),
     /// `camera.*`
     Camera(camera::Kind, Box<camera::Data>),
     /// `agent.*`; true for `agent.stopping`
@@ -86,6 +91,9 @@ impl Payload {
             Some("recording.locked") => Self::recording(recording::Kind::Locked, data)?,
             Some("snapshot.taken") => Self::snapshot(snapshot::Kind::Taken, data)?,
             Some("snapshot.deleted") => Self::snapshot(snapshot::Kind::Deleted, data)?,
+            Some("stream.live") => Self::stream(state::Kind::Live, data)?,
+            Some("stream.ended") => Self::stream(state::Kind::Ended, data)?,
+            Some("stream.failed") => Self::stream(state::Kind::Failed, data)?,
             Some("camera.up") => Self::camera(camera::Kind::Up, data)?,
             Some("camera.down") => Self::camera(camera::Kind::Down, data)?,
             Some("camera.degraded") => Self::camera(camera::Kind::Degraded, data)?,
@@ -128,6 +136,13 @@ impl Payload {
         let data: Box<snapshot::Data> = parse(data)?;
         data.check(kind)?;
         Ok(Self::Snapshot(kind, data))
+    }
+
+    fn stream(kind: state::Kind, data: &Value) -> Result<Self, String> {
+        let data: Box<state::Data> = parse(data)?;
+        check_not_negative("rev", Some(data.rev))?;
+        check_not_negative("bytes", data.bytes)?;
+        Ok(Self::Stream(kind, data))
     }
 
     fn camera(kind: camera::Kind, data: &Value) -> Result<Self, String> {
@@ -197,6 +212,7 @@ pub async fn project(
         recording::project(tx, caller, records).await?;
         snapshot::project(tx, caller, records).await?;
         command::project(tx, caller, records, &ranks).await?;
+        stream::project(tx, caller, records).await?;
         twin::project(tx, caller, records, &ranks).await?;
         audit::project(tx, caller, records).await?;
         alert::project(tx, caller, records, &ranks).await?;

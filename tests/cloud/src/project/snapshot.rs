@@ -13,6 +13,7 @@ use super::{Payload, check_camera_id, check_not_negative, upload};
 use crate::db::DbError;
 use crate::edge::verify::Caller;
 use crate::ingest::record::Record;
+use crate::notify;
 use crate::storage::keys;
 use crate::upload::row::Owner;
 
@@ -241,6 +242,9 @@ async fn save(
             ],
         )
         .await?;
+        if status == "available" {
+            notify::thumbnail_is_there(tx, owner.device_id, *uid).await?;
+        }
     }
     Ok(())
 }

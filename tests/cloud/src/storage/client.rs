@@ -65,8 +65,12 @@ struct ListedPart {
     etag: Option<String>,
 }
 
-/// A client that trusts the system's authorities and one more.
-pub(super) fn http(ca_pem: Option<&str>) -> Result<reqwest::Client, StorageError> {
+/// A client that trusts the system's authorities and one more, follows nobody, and ends in bounded time where its
+/// requests say when.
+///
+/// # Errors
+/// `Settings` for a certificate that is none.
+pub fn http(ca_pem: Option<&str>) -> Result<reqwest::Client, StorageError> {
     let wrong = |what: &str| StorageError::Settings(what.to_owned());
     let mut roots = rustls::RootCertStore::empty();
     for certificate in rustls_native_certs::load_native_certs().certs {

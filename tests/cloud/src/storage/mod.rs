@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use url::Url;
 
-pub use client::{Hashed, Part};
+pub use client::{Hashed, Part, http};
 
 /// Where objects are kept and how to get there.
 #[derive(Clone)]

@@ -22,6 +22,7 @@ use crate::credentials::Credentials;
 use crate::db::{Db, DbError};
 use crate::faults::Faults;
 use crate::mqtt::{self, Access};
+use crate::notify;
 use crate::object_server::ObjectServer;
 use crate::secret::{WrappingKey, random};
 use crate::server::{Options, Server, Tls};
@@ -38,6 +39,7 @@ pub struct CloudBuilder {
     broker: bool,
     storage: bool,
     url_life: Option<Duration>,
+    notify: Option<notify::Settings>,
 }
 
 impl CloudBuilder {
@@ -47,7 +49,13 @@ impl CloudBuilder {
         self
     }
 
-    /// The same, with presigned addresses that live so long.
+    /// Repeats notifications so instead of as usual.
+    pub fn notify(mut self, settings: notify::Settings) -> Self {
+        self.notify = Some(settings);
+        self
+    }
+
+    /// Starts a storage, with presigned addresses that live so long.
     pub fn url_life(mut self, life: Duration) -> Self {
         self.url_life = Some(life);
         self.storage()
@@ -129,6 +137,7 @@ impl CloudBuilder {
             broker: None,
             objects: None,
             storage: None,
+            notify: self.notify.unwrap_or_default(),
             claiming: self.claiming.unwrap_or_else(|| Settings {
                 interval_s: 1,
                 limits: Limits::none(),
@@ -175,6 +184,7 @@ pub struct Cloud {
     broker: Option<Broker>,
     objects: Option<ObjectServer>,
     storage: Option<storage::Settings>,
+    notify: notify::Settings,
     pub(super) claiming: Settings,
 }
 
@@ -468,6 +478,7 @@ impl Cloud {
             authority: self.authority.clone(),
             tls: Some(self.tls()),
             storage: self.storage.clone(),
+            notify: self.notify.clone(),
             wrapping_key: WrappingKey::from_bytes(&self.wrapping_key)?,
             faults: Some(self.faults.clone()),
             clock: self.clock.clone(),

@@ -288,6 +288,33 @@ async fn a_cut_connection_costs_one_part_at_most() {
 }
 
 #[tokio::test]
+async fn a_slow_storage_is_slow_and_a_black_hole_says_nothing() {
+    let (cloud, device) = start().await;
+    let faults = cloud.objects().unwrap().faults();
+    let file = bytes(MIB);
+    let wanted = recording(Uuid::now_v7(), &file);
+    let plan = device.plan(&wanted).await;
+    let what = Storage::BlackHole { seconds: 0.2 };
+    faults.set(vec![Rule::times("PUT /", what, 1)]);
+    let part = &plan["parts"][0];
+    assert!(put(&client(&cloud), part, &file).await.is_err());
+    assert_eq!(faults.put_bytes(), 0);
+    let rate = 4 * MIB as u64;
+    faults.set(vec![Rule::times("PUT /", Storage::Slow { rate }, 1)]);
+    let began = std::time::Instant::now();
+    assert_eq!(put(&client(&cloud), part, &file).await.unwrap().0, 200);
+    assert!(began.elapsed() >= Duration::from_millis(200));
+    faults.set(vec![Rule::times("PUT /", Storage::Expired, 1)]);
+    assert_eq!(put(&client(&cloud), part, &file).await.unwrap().0, 403);
+    assert_eq!(device.complete(&plan, &json!([])).await.status, 200);
+    assert_eq!(faults.hits(), [1]);
+    let puts = faults.seen();
+    let puts: Vec<_> = puts.iter().filter(|seen| seen.method == "PUT").collect();
+    let statuses: Vec<_> = puts.iter().map(|seen| seen.status).collect();
+    assert_eq!(statuses, [None, Some(200), Some(403)]);
+}
+
+#[tokio::test]
 async fn other_bytes_are_never_available() {
     let (cloud, device) = start().await;
     let faults = cloud.objects().unwrap().faults();

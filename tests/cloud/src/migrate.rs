@@ -47,6 +47,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(13, "uploads", "0013_uploads"),
     migration!(14, "streams", "0014_streams"),
     migration!(15, "notifications", "0015_notifications"),
+    migration!(16, "offline", "0016_offline"),
 ];
 
 const CREATE_TRACKING: &str = "create table if not exists schema_migrations (

@@ -318,6 +318,10 @@ async fn expire(db: Db, clock: Clock) {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "live sessions not swept");
         }
+        if let Err(error) = notify::offline::pass(&db).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "offline devices not looked for");
+        }
         match deliver::expire(&db, clock.now(0)).await {
             Ok(0) => {}
             Ok(expired) => tracing::info!(expired, "commands expired"),

@@ -40,7 +40,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the device and admin APIs until SIGTERM.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Bring the schema up or down, or show where it is. Wants the owner's role.
     Migrate {
         #[command(subcommand)]

@@ -16,7 +16,8 @@ use crate::stream::{self, Wanted};
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Ask a device to publish a camera; prints the session's id.
-    StartStream {
+    #[command(name = "start-stream")]
+    Start {
         /// The device.
         edge_id: String,
         /// Its camera.
@@ -31,7 +32,8 @@ pub enum Command {
         lease: SignedDuration,
     },
     /// Let a session go on for so long from now.
-    RenewStream {
+    #[command(name = "renew-stream")]
+    Renew {
         /// The session.
         id: Uuid,
         /// How long; at most 4h.
@@ -39,7 +41,8 @@ pub enum Command {
         lease: SignedDuration,
     },
     /// End a session.
-    StopStream {
+    #[command(name = "stop-stream")]
+    Stop {
         /// The session.
         id: Uuid,
     },
@@ -52,7 +55,7 @@ impl Command {
         let mut client = db.client().await?;
         let tx = client.transaction().await?;
         let session = match self {
-            Self::StartStream {
+            Self::Start {
                 edge_id,
                 camera_id,
                 publish_endpoint,
@@ -78,8 +81,8 @@ impl Command {
                 };
                 stream::start(&tx, wrapping.as_ref(), &edge_id, &wanted, now).await?
             }
-            Self::RenewStream { id, lease } => stream::renew(&tx, id, lease.as_secs(), now).await?,
-            Self::StopStream { id } => stream::stop(&tx, id, now).await?,
+            Self::Renew { id, lease } => stream::renew(&tx, id, lease.as_secs(), now).await?,
+            Self::Stop { id } => stream::stop(&tx, id, now).await?,
         };
         tx.commit().await?;
         let text = |name: &str| match &session[name] {

@@ -9,6 +9,7 @@
 
 pub mod deliver;
 pub mod endpoint;
+pub mod offline;
 pub mod signature;
 
 use std::time::Duration;

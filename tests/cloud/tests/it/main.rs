@@ -23,5 +23,6 @@ mod rotation;
 mod streams;
 mod tenants;
 mod twins;
+mod upload_faults;
 mod uploads;
 mod verification;

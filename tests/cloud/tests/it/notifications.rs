@@ -268,3 +268,32 @@ async fn an_alarm_carries_its_thumbnail() {
         .unwrap();
     assert_eq!(played.bytes().await.unwrap().as_ref(), picture);
 }
+
+#[tokio::test]
+async fn a_device_that_nobody_hears_of_raises_an_alert_until_it_is_back() {
+    let cloud = Cloud::builder().notify(quick(3)).start().await.unwrap();
+    let device = Device::new(&cloud, "porch").await;
+    let receiver = Receiver::default();
+    cloud
+        .create_webhook(&receiver.start().await, "warning")
+        .await
+        .unwrap();
+    let beat = |n| device.record("agent.heartbeat", n, json!({}));
+    device.events(&[beat(1)]).await.statuses();
+    let silent = "update devices set last_seen_at = now() - interval '4 minutes'";
+    cloud.execute(silent).await.unwrap();
+    let delivered = "(select count(*) from notification_deliveries where status = 'delivered') = 1";
+    cloud.wait_for(delivered, SOON).await.unwrap();
+    let data = &message(&receiver.got()[0])["data"];
+    assert_eq!(
+        (&data["alert_type"], &data["title"]),
+        (&json!("device_offline"), &json!("porch is offline"))
+    );
+    device.events(&[beat(2)]).await.statuses();
+    let resolved = "(select status from alerts) = 'resolved'";
+    cloud.wait_for(resolved, SOON).await.unwrap();
+    // The next time is another alert.
+    cloud.execute(silent).await.unwrap();
+    let twice = "(select count(*) from alerts where alert_type = 'device_offline') = 2";
+    cloud.wait_for(twice, SOON).await.unwrap();
+}

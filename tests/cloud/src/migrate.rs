@@ -46,6 +46,10 @@ const MIGRATIONS: &[Migration] = &[
     migration!(12, "presence", "0012_presence"),
     migration!(13, "leaving", "0013_leaving"),
     migration!(14, "camera_places", "0014_camera_places"),
+    migration!(15, "uploads", "0015_uploads"),
+    migration!(16, "streams", "0016_streams"),
+    migration!(17, "notifications", "0017_notifications"),
+    migration!(18, "offline", "0018_offline"),
 ];
 
 const CREATE_TRACKING: &str = "create table if not exists schema_migrations (

@@ -24,7 +24,12 @@ use crate::faults::cut::CutAcceptor;
 use crate::http::{App, normal_authority, router};
 use crate::license;
 use crate::mqtt::{Access, Mqtt};
+use crate::notify;
 use crate::secret::WrappingKey;
+use crate::storage::{self, Storage, StorageError};
+use crate::stream;
+use crate::twin;
+use crate::upload::{self, Busy};
 
 /// How often nonces are swept.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -32,6 +37,10 @@ const SWEEP: Duration = Duration::from_secs(60);
 const EXPIRE: Duration = Duration::from_secs(1);
 /// How often claims are swept and the broker is told what it does not know.
 const CLAIMS: Duration = Duration::from_secs(1);
+/// How often notifications are looked for that are due.
+const NOTIFY: Duration = Duration::from_millis(500);
+/// How often uploads are looked for that nobody asks about.
+const UPLOADS: Duration = Duration::from_secs(1);
 /// How long requests may take to finish at the end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -47,6 +56,9 @@ pub enum ServerError {
     /// The certificate or its key is not usable.
     #[error("the certificate is not usable: {0}")]
     Certificate(String),
+    /// The object storage is not there, or not usable.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
 }
 
 /// A certificate chain and its key, PEM.
@@ -87,6 +99,10 @@ pub struct Options {
     pub claiming: claiming::Settings,
     /// The broker that devices are sent to.
     pub mqtt: Option<claiming::Mqtt>,
+    /// Where evidence is uploaded to.
+    pub storage: Option<storage::Settings>,
+    /// How notifications are repeated.
+    pub notify: notify::Settings,
 }
 
 /// A server that runs until it is stopped or dropped.
@@ -104,6 +120,8 @@ pub struct Server {
     sweeping: JoinHandle<()>,
     expiring: JoinHandle<()>,
     claiming: JoinHandle<()>,
+    uploads: JoinHandle<()>,
+    notifying: JoinHandle<()>,
 }
 
 impl Server {
@@ -117,6 +135,16 @@ impl Server {
         listener.set_nonblocking(true).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let db = Db::connect(&options.database).await?;
+        // The authority of a private storage is that of a private receiver too.
+        let ca_pem = options
+            .storage
+            .as_ref()
+            .and_then(|settings| settings.ca_pem.clone());
+        let webhooks = storage::http(ca_pem.as_deref())?;
+        let storage = match options.storage {
+            Some(settings) => Some(open_storage(settings, &db).await?),
+            None => None,
+        };
         let authority = options
             .authority
             .unwrap_or_else(|| format!("localhost:{}", address.port()));
@@ -128,6 +156,8 @@ impl Server {
             faults: options.faults,
             claiming: options.claiming,
             mqtt: options.mqtt,
+            storage: storage.map(Arc::new),
+            busy: Busy::default(),
         });
         let link = options
             .link
@@ -149,6 +179,8 @@ impl Server {
         let sweeping = tokio::spawn(sweep(db.clone()));
         let expiring = tokio::spawn(expire(db, options.clock));
         let claiming = tokio::spawn(tend_claims(app.clone()));
+        let uploads = tokio::spawn(tend_uploads(app.clone()));
+        let notifying = tokio::spawn(notify(app.clone(), webhooks, Arc::new(options.notify)));
         Ok(Self {
             address,
             app,
@@ -159,6 +191,8 @@ impl Server {
             sweeping,
             expiring,
             claiming,
+            uploads,
+            notifying,
         })
     }
 
@@ -193,6 +227,8 @@ impl Drop for Server {
         self.sweeping.abort();
         self.expiring.abort();
         self.claiming.abort();
+        self.uploads.abort();
+        self.notifying.abort();
     }
 }
 
@@ -246,6 +282,47 @@ async fn due(db: &Db, now: jiff::Timestamp) {
     }
 }
 
+/// Makes the bucket, and lets the twins know where it is.
+async fn open_storage(settings: storage::Settings, db: &Db) -> Result<Storage, ServerError> {
+    let storage = Storage::new(settings)?;
+    storage.ensure_bucket().await?;
+    twin::store::set_upload_hosts(db, &[storage.host().to_owned()]).await?;
+    Ok(storage)
+}
+
+/// Delivers notifications.
+async fn notify(app: Arc<App>, http: reqwest::Client, settings: Arc<notify::Settings>) {
+    let mut every = tokio::time::interval(NOTIFY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        if let Err(error) = notify::deliver::pass(&app, &http, &settings).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "notifications not delivered");
+        }
+    }
+}
+
+/// Gives up uploads that nobody asks about.
+async fn tend_uploads(app: Arc<App>) {
+    let Some(storage) = &app.storage else {
+        return;
+    };
+    let mut every = tokio::time::interval(UPLOADS);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        match upload::expire(&app.db, storage, app.clock.now(0)).await {
+            Ok(0) => {}
+            Ok(expired) => tracing::info!(expired, "uploads given up"),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "uploads not swept");
+            }
+        }
+    }
+}
+
 async fn expire(db: Db, clock: Clock) {
     let mut every = tokio::time::interval(EXPIRE);
     loop {
@@ -257,6 +334,14 @@ async fn expire(db: Db, clock: Clock) {
             );
         }
         due(&db, clock.now(0)).await;
+        if let Err(error) = stream::sweep(&db, clock.now(0)).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "live sessions not swept");
+        }
+        if let Err(error) = notify::offline::pass(&db).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "offline devices not looked for");
+        }
         match deliver::expire(&db, clock.now(0)).await {
             Ok(0) => {}
             Ok(expired) => tracing::info!(expired, "commands expired"),
@@ -270,7 +355,7 @@ async fn expire(db: Db, clock: Clock) {
     }
 }
 
-fn tls_config(tls: &Tls) -> Result<rustls::ServerConfig, ServerError> {
+pub(crate) fn tls_config(tls: &Tls) -> Result<rustls::ServerConfig, ServerError> {
     let certificate = |what: &str| ServerError::Certificate(what.to_owned());
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&tls.cert_pem)
         .collect::<Result<_, _>>()

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{claim, command, print, table, twin};
+use super::{claim, command, print, storage, stream, table, twin, webhook};
 use crate::admin::{self, Listing};
 use crate::db::Db;
 use crate::secret::WrappingKey;
@@ -88,6 +88,22 @@ enum Command {
     Events(List),
     /// List recordings.
     Recordings(List),
+    /// List pictures.
+    Snapshots(List),
+    /// List uploads.
+    Uploads(List),
+    #[command(flatten)]
+    Stream(stream::Command),
+    /// List live sessions.
+    Streams(List),
+    #[command(flatten)]
+    Webhook(webhook::Command),
+    /// List webhooks.
+    Webhooks(List),
+    /// List notifications.
+    Notifications(List),
+    /// List deliveries of notifications.
+    Deliveries(List),
     /// List alerts.
     Alerts(List),
     /// List records as they were sent.
@@ -210,13 +226,26 @@ impl Admin {
             Command::Cameras(list) => (Listing::Cameras, list),
             Command::Events(list) => (Listing::Events, list),
             Command::Recordings(list) => (Listing::Recordings, list),
+            Command::Snapshots(list) => (Listing::Snapshots, list),
+            Command::Uploads(list) => (Listing::Uploads, list),
+            Command::Stream(command) => return command.run(&db, self.json).await,
+            Command::Streams(list) => (Listing::Streams, list),
+            Command::Webhook(command) => return command.run(&db, self.json).await,
+            Command::Webhooks(list) => (Listing::Webhooks, list),
+            Command::Notifications(list) => (Listing::Notifications, list),
+            Command::Deliveries(list) => (Listing::Deliveries, list),
             Command::Alerts(list) => (Listing::Alerts, list),
             Command::Records(list) => (Listing::Records, list),
             Command::Audit(list) => (Listing::Audit, list),
         };
         let mut client = db.client().await?;
         let tx = client.transaction().await?;
-        let rows = admin::list(&tx, listing, list.edge_id.as_deref(), list.limit).await?;
+        let mut rows = admin::list(&tx, listing, list.edge_id.as_deref(), list.limit).await?;
+        if let (Listing::Recordings | Listing::Snapshots, Some(storage)) =
+            (listing, storage::from_env()?)
+        {
+            storage::add_addresses(&storage, &mut rows);
+        }
         if self.json {
             print(serde_json::to_string_pretty(&rows)?)?;
         } else {

@@ -3,8 +3,11 @@
 mod admin;
 mod claim;
 mod command;
+mod storage;
+mod stream;
 mod table;
 mod twin;
+mod webhook;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -22,6 +25,7 @@ use crate::db::{APP_ROLE, Db};
 use crate::faults::Faults;
 use crate::migrate;
 use crate::mqtt::Access;
+use crate::notify;
 use crate::postgres::{Postgres, StopMode};
 use crate::secret::WrappingKey;
 use crate::server::{Options, Server, Tls};
@@ -42,7 +46,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the device and admin APIs until SIGTERM.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Bring the schema up or down, or show where it is. Wants the owner's role.
     Migrate {
         #[command(subcommand)]
@@ -98,6 +102,8 @@ struct Serve {
     /// What devices call it; must be a name of the certificate.
     #[arg(long, default_value = "localhost")]
     mqtt_host: String,
+    #[command(flatten)]
+    storage: storage::StorageArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -188,6 +194,10 @@ impl Serve {
             }
             _ => None,
         };
+        let (storage, objects) = self.storage.open(tls.as_ref())?;
+        if let Some(settings) = &storage {
+            println!("storage {}", settings.public_endpoint);
+        }
         let mqtt = broker.as_ref().map(|broker| claiming::Mqtt {
             host: self.mqtt_host,
             port: broker.port(),
@@ -204,6 +214,8 @@ impl Serve {
             claiming: claiming::Settings::default(),
             mqtt,
             link: broker.as_ref().map(Access::of),
+            storage,
+            notify: notify::Settings::default(),
         })
         .await?;
         let base = server.base();
@@ -220,7 +232,7 @@ impl Serve {
         }
         tracing::info!("stopping");
         server.stop().await;
-        drop(broker);
+        drop((broker, objects));
         Ok(())
     }
 }

@@ -75,6 +75,10 @@ impl Wanted {
         if self.args.to_string().contains("\\u0000") {
             return refused("args must not have the zero character");
         }
+        let key = self.args.get("stream_key");
+        if key.is_some_and(|key| key != crate::twin::document::HIDDEN) {
+            return refused("a stream key is a secret: start a session of /streams instead");
+        }
         if !(1..=MAX_EXPIRES_IN_S).contains(&self.expires_in_s) {
             return refused("expires_in_s must be 1 to 604800");
         }

@@ -1,9 +1,10 @@
-//! The device API under `/edge/v1`: events, time, commands, twin, claims, credentials.
+//! The device API under `/edge/v1`: events, time, commands, twin, uploads, claims, credentials.
 //!
 //! Every route but the first three of claiming is behind one gate that reads the body within its bound, verifies the request and signs
 //! every 2xx answer and every 410. Handlers see a `Caller` and plain bytes.
 
 pub mod claims;
+pub mod uploads;
 pub mod verify;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::problem::Problem;
 use crate::secret::sha256_hex;
 use crate::sf;
 use crate::signature::IDEMPOTENCY_KEY;
+use crate::stream;
 use crate::twin::store;
 use verify::{Caller, TIME_PATH, verify};
 
@@ -46,6 +48,7 @@ pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/edge/v1/commands", get(commands))
         .route("/edge/v1/twin", get(twin))
         .merge(claims::signed())
+        .merge(uploads::signed())
         .route_layer(middleware::from_fn_with_state(app.clone(), gate))
         .merge(claims::unsigned())
 }
@@ -201,6 +204,7 @@ async fn commands(
     if injected.stale {
         documents.extend(deliver::stale(&tx, device, edge_id).await?);
     }
+    stream::reveal(&tx, &mut documents, &app.wrapping_key).await?;
     tx.commit().await.map_err(DbError::from)?;
     let mut signed = Vec::with_capacity(documents.len());
     for document in &documents {

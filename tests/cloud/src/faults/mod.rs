@@ -6,6 +6,7 @@
 
 pub mod cut;
 mod rule;
+pub mod storage;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

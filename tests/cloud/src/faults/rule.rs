@@ -112,13 +112,13 @@ pub(super) fn usual_code(status: u16) -> &'static str {
 
 /// A rule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Rule {
+pub struct Rule<W = What> {
     /// Applies to paths that begin with this; empty for all.
     #[serde(default)]
     pub path: String,
     /// What to do.
     #[serde(flatten)]
-    pub what: What,
+    pub what: W,
     /// Leave so many matching requests alone first.
     #[serde(default)]
     pub after: u64,
@@ -133,9 +133,9 @@ pub struct Rule {
     pub seed: u64,
 }
 
-impl Rule {
+impl<W> Rule<W> {
     /// Always do this to paths that begin with `path`.
-    pub fn always(path: impl Into<String>, what: What) -> Self {
+    pub fn always(path: impl Into<String>, what: W) -> Self {
         Self {
             path: path.into(),
             what,
@@ -147,7 +147,7 @@ impl Rule {
     }
 
     /// Do this to the first `times` requests to paths that begin with `path`.
-    pub fn times(path: impl Into<String>, what: What, times: u64) -> Self {
+    pub fn times(path: impl Into<String>, what: W, times: u64) -> Self {
         Self {
             times: Some(times),
             ..Self::always(path, what)
@@ -155,7 +155,7 @@ impl Rule {
     }
 
     /// Do this with a probability, by a seeded sequence.
-    pub fn sometimes(path: impl Into<String>, what: What, probability: f64, seed: u64) -> Self {
+    pub fn sometimes(path: impl Into<String>, what: W, probability: f64, seed: u64) -> Self {
         Self {
             probability: Some(probability),
             seed,
@@ -166,15 +166,15 @@ impl Rule {
 
 /// A rule in use.
 #[derive(Debug)]
-pub(super) struct Live {
-    pub(super) rule: Rule,
+pub(super) struct Live<W = What> {
+    pub(super) rule: Rule<W>,
     pub(super) hits: u64,
     matched: u64,
     random: u64,
 }
 
-impl Live {
-    pub(super) fn new(rule: Rule) -> Self {
+impl<W: Clone> Live<W> {
+    pub(super) fn new(rule: Rule<W>) -> Self {
         let random = rule.seed;
         Self {
             rule,
@@ -185,7 +185,7 @@ impl Live {
     }
 
     /// What to do to the next request of this path, if this rule applies.
-    pub(super) fn pick(&mut self, path: &str) -> Option<What> {
+    pub(super) fn pick(&mut self, path: &str) -> Option<W> {
         if !path.starts_with(&self.rule.path) {
             return None;
         }

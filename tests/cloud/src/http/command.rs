@@ -35,9 +35,16 @@ pub fn routes() -> Router<Arc<App>> {
 fn may_send(key: &Key, command_type: &str) -> bool {
     match key.role.as_str() {
         "admin" => true,
+        "moderator" if command_type == "recording.lock" => true,
         "moderator" | "user" => matches!(
             command_type,
-            "recording.start" | "recording.stop" | "snapshot" | "stream.start" | "stream.stop"
+            "recording.start"
+                | "recording.stop"
+                | "recording.upload"
+                | "snapshot"
+                | "stream.start"
+                | "stream.renew"
+                | "stream.stop"
         ),
         _ => false,
     }

@@ -6,6 +6,8 @@ pub mod admin;
 pub mod body;
 pub mod claims;
 pub mod command;
+pub mod evidence;
+pub mod stream;
 pub mod twin;
 
 use std::sync::Arc;
@@ -22,6 +24,8 @@ use crate::db::Db;
 use crate::faults::{self, Faults, Injected};
 use crate::problem::Problem;
 use crate::secret::WrappingKey;
+use crate::storage::Storage;
+use crate::upload::Busy;
 
 /// What every handler needs.
 #[derive(Debug)]
@@ -40,6 +44,10 @@ pub struct App {
     pub claiming: claiming::Settings,
     /// The broker that devices are sent to, when there is one.
     pub mqtt: Option<claiming::Mqtt>,
+    /// Where evidence is uploaded to, when there is such a place.
+    pub storage: Option<Arc<Storage>>,
+    /// Uploads that are being verified.
+    pub busy: Busy,
 }
 
 /// Lower case, and without the default port of https (RFC 9421 section 2.2.3).
@@ -55,6 +63,8 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(admin::routes())
         .merge(claims::routes())
         .merge(command::routes())
+        .merge(evidence::routes())
+        .merge(stream::routes())
         .merge(twin::routes());
     if app.faults.is_some() {
         router = router.merge(faults::routes());

@@ -1,6 +1,6 @@
 //! What wants a person: alerts from critical events, cameras that went down, and gaps.
 //!
-//! An alert is raised once by its source (record, or event for motion) and `camera_down` is resolved by
+//! Each becomes a notification. An alert is raised once by its source (record, or event for motion) and `camera_down` is resolved by
 //! any later `camera.up`, whichever of the two arrives first.
 
 use std::collections::BTreeSet;
@@ -13,6 +13,7 @@ use super::{Payload, Ranks, camera};
 use crate::db::DbError;
 use crate::edge::verify::Caller;
 use crate::ingest::record::{Record, Severity};
+use crate::notify::{self, Raised};
 
 struct Alert<'a> {
     kind: String,
@@ -32,7 +33,8 @@ const INSERT: &str = "
     select $1, $2, a.* from unnest($3::uuid[], $4::text[], $5::uuid[], $6::uuid[], $7::text[],
                                    $8::text[], $9::text[], $10::text[], $11::timestamptz[],
                                    $12::integer[], $13::bigint[]) a
-    on conflict (device_id, alert_type, source_uid) do nothing";
+    on conflict (device_id, alert_type, source_uid) do nothing
+    returning id, title, message, severity, event_uid";
 
 const RESOLVE: &str = "
     update alerts a set status = 'resolved', resolved_at = c.up_at
@@ -158,46 +160,57 @@ async fn insert(
     alerts: &[Alert<'_>],
 ) -> Result<(), DbError> {
     let statement = tx.prepare_cached(INSERT).await?;
-    tx.execute(
-        &statement,
-        &[
-            &caller.organization_id,
-            &caller.device_id,
-            &alerts.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>(),
-            &alerts
-                .iter()
-                .map(|alert| alert.kind.as_str())
-                .collect::<Vec<_>>(),
-            &alerts
-                .iter()
-                .map(|alert| alert.source_uid)
-                .collect::<Vec<_>>(),
-            &alerts
-                .iter()
-                .map(|alert| alert.event_uid)
-                .collect::<Vec<_>>(),
-            &alerts
-                .iter()
-                .map(|alert| alert.camera_id)
-                .collect::<Vec<_>>(),
-            &alerts
-                .iter()
-                .map(|alert| alert.title.as_str())
-                .collect::<Vec<_>>(),
-            &alerts
-                .iter()
-                .map(|alert| alert.message.as_deref())
-                .collect::<Vec<_>>(),
-            &alerts
-                .iter()
-                .map(|alert| alert.severity.word())
-                .collect::<Vec<_>>(),
-            &alerts.iter().map(|alert| alert.at).collect::<Vec<_>>(),
-            &alerts.iter().map(|alert| alert.place.0).collect::<Vec<_>>(),
-            &alerts.iter().map(|alert| alert.place.1).collect::<Vec<_>>(),
-        ],
-    )
-    .await?;
+    let rows = tx
+        .query(
+            &statement,
+            &[
+                &caller.organization_id,
+                &caller.device_id,
+                &alerts.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>(),
+                &alerts
+                    .iter()
+                    .map(|alert| alert.kind.as_str())
+                    .collect::<Vec<_>>(),
+                &alerts
+                    .iter()
+                    .map(|alert| alert.source_uid)
+                    .collect::<Vec<_>>(),
+                &alerts
+                    .iter()
+                    .map(|alert| alert.event_uid)
+                    .collect::<Vec<_>>(),
+                &alerts
+                    .iter()
+                    .map(|alert| alert.camera_id)
+                    .collect::<Vec<_>>(),
+                &alerts
+                    .iter()
+                    .map(|alert| alert.title.as_str())
+                    .collect::<Vec<_>>(),
+                &alerts
+                    .iter()
+                    .map(|alert| alert.message.as_deref())
+                    .collect::<Vec<_>>(),
+                &alerts
+                    .iter()
+                    .map(|alert| alert.severity.word())
+                    .collect::<Vec<_>>(),
+                &alerts.iter().map(|alert| alert.at).collect::<Vec<_>>(),
+                &alerts.iter().map(|alert| alert.place.0).collect::<Vec<_>>(),
+                &alerts.iter().map(|alert| alert.place.1).collect::<Vec<_>>(),
+            ],
+        )
+        .await?;
+    for row in &rows {
+        let raised = Raised {
+            alert_id: row.get(0),
+            title: row.get(1),
+            body: row.get(2),
+            severity: row.get(3),
+            event_uid: row.get(4),
+        };
+        notify::raise(tx, caller.organization_id, caller.device_id, &raised).await?;
+    }
     Ok(())
 }
 

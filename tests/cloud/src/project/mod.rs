@@ -8,8 +8,10 @@
 //! | records | rows |
 //! |---|---|
 //! | `motion.started/updated/ended` | `events`, and `alerts` when critical |
-//! | `recording.opened/closed/uploaded/deleted/lost` | `recordings` |
+//! | `recording.opened/closed/uploaded/deleted/lost/locked` | `recordings`, with what `uploads` says |
+//! | `snapshot.taken/deleted` | `snapshots`, with what `uploads` says |
 //! | `camera.up/down/degraded` | `cameras`, and `alerts` for down |
+//! | `stream.live/ended/failed` | `stream_sessions` |
 //! | `agent.started/stopping/heartbeat/health` | `devices` |
 //! | `command.status` | `commands` |
 //! | `twin.reported` | `twins` |
@@ -24,7 +26,10 @@ pub mod device;
 pub mod event;
 pub mod parts;
 pub mod recording;
+pub mod snapshot;
+pub mod stream;
 pub mod twin;
+pub mod upload;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -36,6 +41,7 @@ use uuid::Uuid;
 use crate::db::DbError;
 use crate::edge::verify::Caller;
 use crate::ingest::record::Record;
+use crate::stream::state;
 
 /// What the cloud makes of a record's `data`.
 #[derive(Debug, Clone)]
@@ -44,6 +50,10 @@ pub enum Payload {
     Motion(event::Kind, Box<event::Data>),
     /// `recording.*`
     Recording(recording::Kind, Box<recording::Data>),
+    /// `snapshot.*`
+    Snapshot(snapshot::Kind, Box<snapshot::Data>),
+    /// `stream.*`
+    Stream(state::Kind, Box<state::Data>),
     /// `camera.*`
     Camera(camera::Kind, Box<camera::Data>),
     /// `agent.*`; true for `agent.stopping`
@@ -78,6 +88,12 @@ impl Payload {
             Some("recording.uploaded") => Self::recording(recording::Kind::Uploaded, data)?,
             Some("recording.deleted") => Self::recording(recording::Kind::Deleted, data)?,
             Some("recording.lost") => Self::recording(recording::Kind::Lost, data)?,
+            Some("recording.locked") => Self::recording(recording::Kind::Locked, data)?,
+            Some("snapshot.taken") => Self::snapshot(snapshot::Kind::Taken, data)?,
+            Some("snapshot.deleted") => Self::snapshot(snapshot::Kind::Deleted, data)?,
+            Some("stream.live") => Self::stream(state::Kind::Live, data)?,
+            Some("stream.ended") => Self::stream(state::Kind::Ended, data)?,
+            Some("stream.failed") => Self::stream(state::Kind::Failed, data)?,
             Some("camera.up") => Self::camera(camera::Kind::Up, data)?,
             Some("camera.down") => Self::camera(camera::Kind::Down, data)?,
             Some("camera.degraded") => Self::camera(camera::Kind::Degraded, data)?,
@@ -116,6 +132,19 @@ impl Payload {
         Ok(Self::Recording(kind, data))
     }
 
+    fn snapshot(kind: snapshot::Kind, data: &Value) -> Result<Self, String> {
+        let data: Box<snapshot::Data> = parse(data)?;
+        data.check(kind)?;
+        Ok(Self::Snapshot(kind, data))
+    }
+
+    fn stream(kind: state::Kind, data: &Value) -> Result<Self, String> {
+        let data: Box<state::Data> = parse(data)?;
+        check_not_negative("rev", Some(data.rev))?;
+        check_not_negative("bytes", data.bytes)?;
+        Ok(Self::Stream(kind, data))
+    }
+
     fn camera(kind: camera::Kind, data: &Value) -> Result<Self, String> {
         let data: Box<camera::Data> = parse(data)?;
         data.check()?;
@@ -138,6 +167,7 @@ impl Payload {
         match self {
             Self::Motion(_, data) => Some(&data.camera_id),
             Self::Recording(_, data) => data.camera_id.as_deref(),
+            Self::Snapshot(_, data) => data.camera_id.as_deref(),
             Self::Camera(_, data) => Some(&data.camera_id),
             _ => None,
         }
@@ -191,7 +221,9 @@ pub async fn project(
         camera::project(tx, caller, records, &ranks).await?;
         event::project(tx, caller, records).await?;
         recording::project(tx, caller, records).await?;
+        snapshot::project(tx, caller, records).await?;
         command::project(tx, caller, records, &ranks).await?;
+        stream::project(tx, caller, records).await?;
         twin::project(tx, caller, records, &ranks).await?;
         audit::project(tx, caller, records).await?;
         alert::project(tx, caller, records, &ranks).await?;

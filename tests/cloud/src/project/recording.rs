@@ -1,9 +1,11 @@
 //! `recording.*` records → `recordings`.
 //!
 //! ```text
-//!  opened ▶ recording ── closed ──▶ awaiting_upload ── uploaded ──▶ available
-//!                          lost ──▶ failed                  deleted (from any) ──▶ deleted, final
+//!  opened ▶ recording ── closed ──▶ awaiting_upload ── an upload ──▶ uploading ── verified ──▶ available, final
+//!                          lost ──▶ failed   deleted ──▶ deleted          └─ not the file ──▶ failed
 //! ```
+//! `recording.uploaded` is what the device believes: it is kept and moves nothing. A device may delete what is
+//! available: the row stays so, with `device_deleted_at`.
 
 use std::collections::HashMap;
 
@@ -14,10 +16,12 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::parts::{Part, Parts};
-use super::{Payload, check_camera_id, check_not_negative};
+use super::{Payload, check_camera_id, check_not_negative, upload};
 use crate::db::DbError;
 use crate::edge::verify::Caller;
 use crate::ingest::record::Record;
+use crate::storage::keys;
+use crate::upload::row::Owner;
 
 /// Which record of a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -33,6 +37,8 @@ pub enum Kind {
     Lost,
     /// Removed by retention or by a person.
     Deleted,
+    /// Kept from retention, or no longer.
+    Locked,
 }
 
 /// `data` of these types.
@@ -87,6 +93,9 @@ pub struct Data {
     /// Why it was deleted or lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// `recording.locked` has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked: Option<bool>,
     /// `failed` in `recording.deleted` says that nobody deleted it: it was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
@@ -108,6 +117,9 @@ impl Data {
         }
         if self.started_at.is_none() && matches!(kind, Kind::Opened | Kind::Closed) {
             return Err("started_at is missing".into());
+        }
+        if self.locked.is_none() && kind == Kind::Locked {
+            return Err("locked is missing".into());
         }
         if self.width.is_some_and(|width| width < 0) || self.height.is_some_and(|h| h < 0) {
             return Err("width and height must not be below 0".into());
@@ -131,13 +143,13 @@ impl Data {
 /// Everything known of one recording.
 pub type Recording = Parts<Kind, Data>;
 
-/// The status word that follows.
+/// The status word of the device's records.
 fn status(recording: &Recording) -> &'static str {
     // From final to first.
     [
         (Kind::Deleted, "deleted"),
         (Kind::Lost, "failed"),
-        (Kind::Uploaded, "available"),
+        (Kind::Uploaded, "awaiting_upload"),
         (Kind::Closed, "awaiting_upload"),
     ]
     .into_iter()
@@ -151,24 +163,30 @@ const LOAD: &str =
 const SAVE: &str = "
     insert into recordings (id, organization_id, device_id, recording_uid, camera_id, event_uid, mode,
                             status, started_at, ended_at, duration_ms, size_bytes, sha256, truncated,
-                            has_audio, codec, width, height, path_name, error, parts, rev)
+                            has_audio, codec, width, height, path_name, error, parts, rev, bucket,
+                            object_key, available_at, device_deleted_at, is_locked)
     select r.id, $1, $2, r.uid, r.camera, r.event, r.mode, r.status, r.started, r.ended, r.duration,
            r.size, r.sha256, r.truncated, r.audio, r.codec, nullif(r.width, 0),
            nullif(r.height, 0), r.path, r.error,
-           r.parts, r.rev
+           r.parts, r.rev, r.bucket, r.object_key, r.available, r.device_deleted, r.locked
     from unnest($3::uuid[], $4::uuid[], $5::text[], $6::uuid[], $7::text[], $8::text[],
                 $9::timestamptz[], $10::timestamptz[], $11::bigint[], $12::bigint[], $13::text[],
                 $14::boolean[], $15::boolean[], $16::text[], $17::integer[], $18::integer[],
-                $19::text[], $20::text[], $21::jsonb[], $22::bigint[])
+                $19::text[], $20::text[], $21::jsonb[], $22::bigint[], $23::text[], $24::text[],
+                $25::timestamptz[], $26::timestamptz[], $27::boolean[])
       r (id, uid, camera, event, mode, status, started, ended, duration, size, sha256, truncated,
-         audio, codec, width, height, path, error, parts, rev)
+         audio, codec, width, height, path, error, parts, rev, bucket, object_key, available,
+         device_deleted, locked)
     on conflict (device_id, recording_uid) do update set
       camera_id = excluded.camera_id, event_uid = excluded.event_uid, mode = excluded.mode,
       status = excluded.status, started_at = excluded.started_at, ended_at = excluded.ended_at,
       duration_ms = excluded.duration_ms, size_bytes = excluded.size_bytes, sha256 = excluded.sha256,
       truncated = excluded.truncated, has_audio = excluded.has_audio, codec = excluded.codec,
       width = excluded.width, height = excluded.height, path_name = excluded.path_name,
-      error = excluded.error, parts = excluded.parts, rev = excluded.rev, updated_at = now()";
+      error = excluded.error, parts = excluded.parts, rev = excluded.rev, bucket = excluded.bucket,
+      object_key = excluded.object_key, available_at = excluded.available_at,
+      device_deleted_at = excluded.device_deleted_at, is_locked = excluded.is_locked,
+      updated_at = now()";
 
 /// Merges the records of a batch into their recordings.
 pub(super) async fn project(
@@ -187,15 +205,11 @@ pub(super) async fn project(
     if uids.is_empty() {
         return Ok(());
     }
-    let load = tx.prepare_cached(LOAD).await?;
-    let mut recordings: HashMap<Uuid, Recording> = HashMap::new();
-    for found in tx.query(&load, &[&caller.device_id, &uids]).await? {
-        let parts: Value = found.get(1);
-        recordings.insert(
-            found.get(0),
-            serde_json::from_value(parts).unwrap_or_default(),
-        );
-    }
+    let owner = Owner {
+        organization_id: caller.organization_id,
+        device_id: caller.device_id,
+    };
+    let mut recordings = load(tx, owner, &uids).await?;
     for record in records {
         if let Payload::Recording(kind, data) = &record.payload {
             let part = Part::of(record, data.rev, (**data).clone());
@@ -205,45 +219,104 @@ pub(super) async fn project(
                 .add(*kind, part);
         }
     }
-    let rows: Vec<(Uuid, &Recording)> = uids
-        .iter()
-        .filter_map(|uid| Some((*uid, recordings.get(uid)?)))
-        .collect();
+    save(tx, owner, &recordings).await
+}
+
+/// An upload of a recording has changed; a row that is not here yet will see it when it comes. The device
+/// must be locked.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn refresh(tx: &Transaction<'_>, owner: Owner, uid: Uuid) -> Result<(), DbError> {
+    let recordings = load(tx, owner, &[uid]).await?;
+    save(tx, owner, &recordings).await
+}
+
+async fn load(
+    tx: &Transaction<'_>,
+    owner: Owner,
+    uids: &[Uuid],
+) -> Result<HashMap<Uuid, Recording>, DbError> {
+    let load = tx.prepare_cached(LOAD).await?;
+    let rows = tx.query(&load, &[&owner.device_id, &uids]).await?;
+    let parts = |row: &tokio_postgres::Row| {
+        let parts: Value = row.get(1);
+        serde_json::from_value(parts).unwrap_or_default()
+    };
+    Ok(rows.iter().map(|row| (row.get(0), parts(row))).collect())
+}
+
+async fn save(
+    tx: &Transaction<'_>,
+    owner: Owner,
+    recordings: &HashMap<Uuid, Recording>,
+) -> Result<(), DbError> {
+    if recordings.is_empty() {
+        return Ok(());
+    }
+    let (uids, rows): (Vec<Uuid>, Vec<&Recording>) = recordings.iter().unzip();
+    let uploads = upload::latest(tx, owner.device_id, keys::Kind::Recording, &uids).await?;
     macro_rules! said {
         ($field:ident) => {
             rows.iter()
-                .map(|(_, recording)| recording.said(|data| data.$field.clone()))
+                .map(|recording| recording.said(|data| data.$field.clone()))
+                .collect::<Vec<_>>()
+        };
+    }
+    macro_rules! uploaded {
+        ($field:ident) => {
+            uids.iter()
+                .map(|uid| Some(uploads.get(uid)?.$field.clone()))
                 .collect::<Vec<_>>()
         };
     }
     let new_ids: Vec<Uuid> = rows.iter().map(|_| Uuid::now_v7()).collect();
-    let uids: Vec<Uuid> = rows.iter().map(|(uid, _)| *uid).collect();
     let statuses: Vec<&str> = rows
         .iter()
-        .map(|(_, recording)| status(recording))
+        .zip(&uids)
+        .map(|(recording, uid)| upload::status(status(recording), uploads.get(uid)))
+        .collect();
+    let reasons = said!(reason);
+    let errors: Vec<Option<&str>> = statuses
+        .iter()
+        .zip(&reasons)
+        .zip(&uids)
+        .map(|((status, reason), uid)| upload::error(status, reason.as_deref(), uploads.get(uid)))
         .collect();
     let started: Vec<Option<Timestamp>> = rows
         .iter()
-        .map(|(_, recording)| {
+        .map(|recording| {
             let earliest = || recording.newest_first().map(|part| part.time).min();
             recording.said(|data| data.started_at).or_else(earliest)
         })
+        .collect();
+    let deleted: Vec<Option<Timestamp>> = rows
+        .iter()
+        .map(|recording| recording.get(&Kind::Deleted).map(|part| part.time))
         .collect();
     let truncated: Vec<bool> = said!(truncated)
         .into_iter()
         .map(Option::unwrap_or_default)
         .collect();
-    let parts: Vec<Value> = rows.iter().map(|(_, recording)| json!(recording)).collect();
+    let locked: Vec<bool> = said!(locked)
+        .into_iter()
+        .map(Option::unwrap_or_default)
+        .collect();
+    let available: Vec<Option<Timestamp>> = uploaded!(available_at)
+        .into_iter()
+        .map(Option::flatten)
+        .collect();
+    let parts: Vec<Value> = rows.iter().map(|recording| json!(recording)).collect();
     let revs: Vec<i64> = rows
         .iter()
-        .map(|(_, recording)| recording.newest().map_or(0, |part| part.rev))
+        .map(|recording| recording.newest().map_or(0, |part| part.rev))
         .collect();
     let save = tx.prepare_cached(SAVE).await?;
     tx.execute(
         &save,
         &[
-            &caller.organization_id,
-            &caller.device_id,
+            &owner.organization_id,
+            &owner.device_id,
             &new_ids,
             &uids,
             &said!(camera_id),
@@ -261,9 +334,14 @@ pub(super) async fn project(
             &said!(width),
             &said!(height),
             &said!(path_name),
-            &said!(reason),
+            &errors,
             &parts,
             &revs,
+            &uploaded!(bucket),
+            &uploaded!(object_key),
+            &available,
+            &deleted,
+            &locked,
         ],
     )
     .await?;

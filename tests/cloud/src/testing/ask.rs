@@ -10,7 +10,9 @@ use super::Cloud;
 use crate::admin::AdminError;
 use crate::command::{self, Wanted};
 use crate::db::DbError;
+use crate::notify::endpoint;
 use crate::secret::WrappingKey;
+use crate::stream;
 use crate::twin::wish::{self, WantedPolicy};
 
 impl Cloud {
@@ -28,6 +30,64 @@ impl Cloud {
             Ok::<_, AdminError>(sent)
         });
         Ok(sent.await??)
+    }
+
+    /// Asks a device for a live session and returns it as the admin API shows it; `["id"]` is its id.
+    ///
+    /// # Errors
+    /// When it makes no sense, or the database refuses.
+    pub async fn start_stream(&self, edge_id: &str, wanted: stream::Wanted) -> Result<Value> {
+        let key = WrappingKey::from_bytes(&self.wrapping_key)?;
+        let (db, edge_id, now) = (self.owner(), edge_id.to_owned(), self.clock.now(0));
+        let started = self.on_cloud(async move {
+            let mut client = db.client().await?;
+            let tx = client.transaction().await.map_err(DbError::from)?;
+            let session = stream::start(&tx, Some(&key), &edge_id, &wanted, now).await?;
+            tx.commit().await.map_err(DbError::from)?;
+            Ok::<_, AdminError>(session)
+        });
+        Ok(started.await??)
+    }
+
+    /// Renews a live session for so many seconds from now, or stops it when there are none.
+    ///
+    /// # Errors
+    /// When it is over, or the database refuses.
+    pub async fn change_stream(&self, session: Uuid, lease_s: Option<i64>) -> Result<Value> {
+        let (db, now) = (self.owner(), self.clock.now(0));
+        let changed = self.on_cloud(async move {
+            let mut client = db.client().await?;
+            let tx = client.transaction().await.map_err(DbError::from)?;
+            let session = match lease_s {
+                Some(lease_s) => stream::renew(&tx, session, lease_s, now).await?,
+                None => stream::stop(&tx, session, now).await?,
+            };
+            tx.commit().await.map_err(DbError::from)?;
+            Ok::<_, AdminError>(session)
+        });
+        Ok(changed.await??)
+    }
+
+    /// Makes a webhook of the first organization; `["secret"]` is what its messages are signed with.
+    ///
+    /// # Errors
+    /// When the address is none, or the database refuses.
+    pub async fn create_webhook(&self, url: &str, min_severity: &str) -> Result<Value> {
+        let key = WrappingKey::from_bytes(&self.wrapping_key)?;
+        let wanted = endpoint::Wanted {
+            url: url.to_owned(),
+            min_severity: min_severity.to_owned(),
+            secret: None,
+        };
+        let (db, id) = (self.owner(), self.organization);
+        let made = self.on_cloud(async move {
+            let mut client = db.client().await?;
+            let tx = client.transaction().await.map_err(DbError::from)?;
+            let made = endpoint::create(&tx, &key, id, &wanted).await?;
+            tx.commit().await.map_err(DbError::from)?;
+            Ok::<_, AdminError>(made)
+        });
+        Ok(made.await??)
     }
 
     /// Merges sections into a device's twin; returns it as the admin API shows it.

@@ -2,6 +2,8 @@
 //!
 //! The server has a runtime of its own, so a test may block its thread without stopping the cloud.
 
+mod builder;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,116 +18,18 @@ use super::Cluster;
 use crate::admin::{self, Listing};
 use crate::broker::Broker;
 use crate::cert::DevCert;
-use crate::claiming::{Limits, Mqtt, Settings};
+use crate::claiming::{Mqtt, Settings};
 use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::db::{Db, DbError};
 use crate::faults::Faults;
 use crate::mqtt::{self, Access};
-use crate::secret::{WrappingKey, random};
+use crate::notify;
+use crate::object_server::ObjectServer;
+use crate::secret::WrappingKey;
 use crate::server::{Options, Server, Tls};
-
-/// What can differ from the usual.
-#[derive(Debug, Default)]
-pub struct CloudBuilder {
-    cluster: Option<&'static Cluster>,
-    listen: Option<SocketAddr>,
-    authority: Option<String>,
-    certificate: Option<DevCert>,
-    claiming: Option<Settings>,
-    broker: bool,
-}
-
-impl CloudBuilder {
-    /// Claims with these times and limits instead of the usual ones of tests: one poll a second, no limits.
-    pub fn claiming(mut self, settings: Settings) -> Self {
-        self.claiming = Some(settings);
-        self
-    }
-
-    /// Starts a real Mosquitto beside the cloud and sends claimed devices to it.
-    pub fn broker(mut self) -> Self {
-        self.broker = true;
-        self
-    }
-
-    /// Uses this cluster instead of the shared one.
-    pub fn cluster(mut self, cluster: &'static Cluster) -> Self {
-        self.cluster = Some(cluster);
-        self
-    }
-
-    /// Listens here instead of on a free port of 127.0.0.1.
-    pub fn listen(mut self, listen: SocketAddr) -> Self {
-        self.listen = Some(listen);
-        self
-    }
-
-    /// Expects this authority in signatures instead of `localhost:<port>`.
-    pub fn authority(mut self, authority: impl Into<String>) -> Self {
-        self.authority = Some(authority.into());
-        self
-    }
-
-    /// Serves with this certificate instead of one that is always valid.
-    pub fn certificate(mut self, certificate: DevCert) -> Self {
-        self.certificate = Some(certificate);
-        self
-    }
-
-    /// Starts.
-    ///
-    /// # Errors
-    /// When PostgreSQL or the server does not start.
-    pub async fn start(self) -> Result<Cloud> {
-        let cluster = match self.cluster {
-            Some(cluster) => cluster,
-            None => tokio::task::spawn_blocking(Cluster::shared).await??,
-        };
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("cloud")
-            .enable_all()
-            .build()?;
-        let database = runtime
-            .spawn(async move { cluster.create_database().await })
-            .await??;
-        let certificate = match self.certificate {
-            Some(certificate) => certificate,
-            None => DevCert::generate()?,
-        };
-        let directory = TempDir::with_prefix("cloud-")?;
-        certificate.write(directory.path())?;
-        let mut cloud = Cloud {
-            owner: Db::connect_as_owner(&cluster.owner_url(&database))?,
-            runtime: Some(runtime),
-            cluster,
-            database,
-            wrapping_key: random()?,
-            certificate,
-            directory,
-            faults: Faults::default(),
-            clock: Clock::default(),
-            listen: self.listen.unwrap_or_else(|| ([127, 0, 0, 1], 0).into()),
-            authority: self.authority,
-            organization: Uuid::nil(),
-            server: None,
-            broker: None,
-            claiming: self.claiming.unwrap_or_else(|| Settings {
-                interval_s: 1,
-                limits: Limits::none(),
-                ..Settings::default()
-            }),
-        };
-        if self.broker {
-            let mqtt = cloud.directory.path().join("mqtt");
-            cloud.broker = Some(Broker::start(&mqtt, &cloud.certificate)?);
-        }
-        cloud.organization = cloud.create_organization("Test").await?;
-        cloud.start_again().await?;
-        Ok(cloud)
-    }
-}
+use crate::storage;
+pub use builder::CloudBuilder;
 
 /// A running cloud with one organization.
 #[derive(Debug)]
@@ -144,6 +48,9 @@ pub struct Cloud {
     pub(super) organization: Uuid,
     server: Option<Server>,
     broker: Option<Broker>,
+    objects: Option<ObjectServer>,
+    storage: Option<storage::Settings>,
+    notify: notify::Settings,
     pub(super) claiming: Settings,
 }
 
@@ -190,7 +97,24 @@ impl Cloud {
         self.broker.as_ref()
     }
 
-    /// The server's connection to it, when there is one.
+    /// The object storage, when there is one.
+    pub fn objects(&self) -> Option<&ObjectServer> {
+        self.objects.as_ref()
+    }
+
+    /// How the cloud uses it, to be changed before `start_again`.
+    pub fn storage_settings(&mut self) -> Option<&mut storage::Settings> {
+        self.storage.as_mut()
+    }
+
+    fn tls(&self) -> Tls {
+        Tls {
+            cert_pem: self.certificate.cert_pem.clone().into_bytes(),
+            key_pem: self.certificate.key_pem.clone().into_bytes(),
+        }
+    }
+
+    /// The server's connection to the broker, when there is one.
     pub fn link(&self) -> Option<&mqtt::Mqtt> {
         self.server.as_ref().and_then(|server| server.link.as_ref())
     }
@@ -418,10 +342,9 @@ impl Cloud {
             listen: self.listen,
             database: self.app_url(),
             authority: self.authority.clone(),
-            tls: Some(Tls {
-                cert_pem: self.certificate.cert_pem.clone().into_bytes(),
-                key_pem: self.certificate.key_pem.clone().into_bytes(),
-            }),
+            tls: Some(self.tls()),
+            storage: self.storage.clone(),
+            notify: self.notify.clone(),
             wrapping_key: WrappingKey::from_bytes(&self.wrapping_key)?,
             faults: Some(self.faults.clone()),
             clock: self.clock.clone(),

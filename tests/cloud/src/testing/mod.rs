@@ -8,6 +8,7 @@
 //! let credentials = cloud.create_device("porch").await?;
 //! credentials.write("/tmp/edge.json".as_ref())?;          // what the agent reads
 //! let ca = cloud.ca_path();                               // what the agent trusts
+//! // With `Cloud::builder().storage().start()`, a real S3 server too: `cloud.objects()`.
 //! cloud.faults().add(Rule::times("/edge", What::CutAfterCommit, 1));
 //! let events = cloud.list(Listing::Events).await?;        // the database is the oracle
 //! # Ok(()) }

@@ -196,6 +196,15 @@ pub fn camera(camera_id: &str, wanted: &Value) -> Result<(Value, Password), Admi
     Ok((desired, password))
 }
 
+/// The settings, with the hosts of this cloud's storage where an operator named none: without them in the
+/// signed twin no device uploads anything.
+pub fn with_upload_hosts(mut settings: Value, hosts: &[String]) -> Value {
+    if !hosts.is_empty() && settings["upload"].get("hosts").is_none() {
+        settings["upload"]["hosts"] = json!(hosts);
+    }
+    settings
+}
+
 /// The document, with secrets hidden. `cameras: None` leaves them to the device's own file.
 pub fn compile(
     settings: &Value,
@@ -298,6 +307,31 @@ mod tests {
             let mut merged = target.clone();
             merge(&mut merged, &patch);
             assert_eq!(merged, result, "{target} {patch}");
+        }
+    }
+
+    #[test]
+    fn the_storage_is_named_where_nobody_named_another() {
+        let hosts = ["media.example.com".to_owned()];
+        for (settings, hosts, result) in [
+            (json!({}), &hosts[..0], json!({})),
+            (
+                json!({}),
+                &hosts[..],
+                json!({ "upload": { "hosts": ["media.example.com"] } }),
+            ),
+            (
+                json!({ "upload": { "policy": "all" } }),
+                &hosts[..],
+                json!({ "upload": { "policy": "all", "hosts": ["media.example.com"] } }),
+            ),
+            (
+                json!({ "upload": { "hosts": [] } }),
+                &hosts[..],
+                json!({ "upload": { "hosts": [] } }),
+            ),
+        ] {
+            assert_eq!(with_upload_hosts(settings, hosts), result);
         }
     }
 

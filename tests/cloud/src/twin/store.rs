@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::document::{self, Camera, Policy};
 use crate::admin::AdminError;
-use crate::db::DbError;
+use crate::db::{Db, DbError};
 use crate::jws;
 use crate::license;
 use crate::secret::{WrappingKey, sha256_hex};
@@ -106,6 +106,11 @@ pub async fn compile(
         _ => Vec::new(),
     };
     let cameras = manages.then_some(cameras.as_slice());
+    let hosts: Vec<String> = tx
+        .query_one("select upload_hosts from storage_settings", &[])
+        .await?
+        .get(0);
+    let settings = document::with_upload_hosts(settings, &hosts);
     let doc = document::compile(&settings, cameras, &policies, &licensed);
     let (before, before_digest): (Value, &str) = (twin.get(2), twin.get(3));
     let version: i64 = twin.get(4);
@@ -130,6 +135,16 @@ pub async fn compile(
     )
     .await?;
     Ok(version + 1)
+}
+
+/// Where this cloud keeps evidence: every twin says so from its next look on.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn set_upload_hosts(db: &Db, hosts: &[String]) -> Result<(), DbError> {
+    let sql = "update storage_settings set upload_hosts = $1, updated_at = now() where upload_hosts <> $1";
+    db.client().await?.execute(sql, &[&hosts]).await?;
+    Ok(())
 }
 
 /// The organization's policies and the device's own, in a fixed order.

@@ -295,3 +295,151 @@ async fn an_operator_goes_from_code_to_unclaim_in_json() {
     let gone = gone.wait_with_output().await.unwrap();
     assert!(gone.status.success() && gone.stderr.is_empty());
 }
+
+#[tokio::test]
+async fn evidence_is_listed_with_its_address_and_sessions_are_started_and_stopped() {
+    let cloud = Cloud::start().await.unwrap();
+    let device = Device::new(&cloud, "porch").await;
+    let id = Uuid::now_v7();
+    let opened = json!({ "recording_id": id, "camera_id": "a", "started_at": "2026-11-21T02:00:00Z", "rev": 1 });
+    device
+        .events(&[device.record("recording.opened", 1, opened)])
+        .await
+        .statuses();
+    cloud
+        .execute("update recordings set status = 'available', object_key = 'o/d/recordings/x.mp4', available_at = now()")
+        .await
+        .unwrap();
+    let listed = said(&cloud, &["recordings", "--json"]).await;
+    assert_eq!(
+        (&listed[0]["status"], &listed[0]["url"]),
+        (&json!("available"), &Value::Null)
+    );
+    let mut command = admin(&cloud, &["recordings", "--json"]);
+    command
+        .env("SENTRYCAM_CLOUD_S3_ENDPOINT", "https://media.example.com")
+        .env("SENTRYCAM_CLOUD_S3_ACCESS_KEY", "AK")
+        .env("SENTRYCAM_CLOUD_S3_SECRET_KEY", "canary-secret");
+    let output = command.output().await.unwrap();
+    let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let url = listed[0]["url"].as_str().unwrap();
+    assert!(
+        url.starts_with("https://media.example.com/sentrycam/o/d/recordings/x.mp4?X-Amz-"),
+        "{url}"
+    );
+    assert!(!url.contains("canary"));
+
+    let edge_id = device.credentials.edge_id.as_str();
+    let start = [
+        "start-stream",
+        edge_id,
+        "a",
+        "srt://live.example.com:9000",
+        "--lease",
+        "1m",
+        "--json",
+    ];
+    let started = said(&cloud, &start).await;
+    assert_eq!(
+        (&started["status"], &started["protocol"]),
+        (&json!("requested"), &json!("srt"))
+    );
+    assert!(!run(&cloud, &start).await.status.success());
+    let session = started["id"].as_str().unwrap();
+    said(
+        &cloud,
+        &["renew-stream", session, "--lease", "2m", "--json"],
+    )
+    .await;
+    said(&cloud, &["stop-stream", session, "--json"]).await;
+    let listed = said(&cloud, &["streams", "--json"]).await;
+    assert_eq!(listed[0]["id"], session);
+
+    let url = "https://hooks.example.com/";
+    let make = [
+        "create-webhook",
+        "--organization",
+        "Test",
+        "--url",
+        url,
+        "--json",
+    ];
+    let made = said(&cloud, &make).await;
+    assert!(made["secret"].as_str().unwrap().starts_with("whsec_"));
+    assert!(
+        run(&cloud, &["disable-webhook", made["id"].as_str().unwrap()])
+            .await
+            .status
+            .success()
+    );
+    let listed = said(&cloud, &["webhooks", "--json"]).await;
+    assert_eq!(
+        (&listed[0]["url"], &listed[0]["is_active"]),
+        (&json!(url), &json!(false))
+    );
+    for listing in [
+        "uploads",
+        "snapshots",
+        "notifications",
+        "deliveries",
+        "alerts",
+    ] {
+        assert_eq!(
+            said(&cloud, &[listing, "--json"]).await,
+            json!([]),
+            "{listing}"
+        );
+        assert!(run(&cloud, &[listing]).await.status.success());
+    }
+}
+
+#[tokio::test]
+async fn serve_starts_a_private_storage_and_tells_the_shell() {
+    let cloud = Cloud::start().await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let tls = cloud.ca_path().parent().unwrap().to_owned();
+    let (objects, ready) = (directory.path().join("s3"), directory.path().join("ready"));
+    let mut server = tokio::process::Command::new(env!("CARGO_BIN_EXE_sentrycam-cloud"))
+        .args(["serve", "--database", &cloud.app_url()])
+        .arg("--tls-cert")
+        .arg(tls.join("cert.pem"))
+        .arg("--tls-key")
+        .arg(tls.join("key.pem"))
+        .arg("--s3-ca")
+        .arg(cloud.ca_path())
+        .arg("--s3-dir")
+        .arg(&objects)
+        .arg("--ready-file")
+        .arg(&ready)
+        .env("SENTRYCAM_CLOUD_KEY", BASE64_STANDARD.encode([3; 32]))
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let until = tokio::time::Instant::now() + Duration::from_secs(30);
+    while !ready.exists() {
+        assert!(tokio::time::Instant::now() < until && server.try_wait().unwrap().is_none());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let text = std::fs::read_to_string(objects.join("env")).unwrap();
+    let endpoint = text
+        .lines()
+        .find_map(|line| line.strip_prefix("export SENTRYCAM_CLOUD_S3_ENDPOINT="));
+    let (endpoint, http) = (endpoint.unwrap(), crate::device::client(&cloud));
+    // Nobody without a signature.
+    let refused = http
+        .get(format!("{endpoint}/sentrycam/"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(refused.status().as_u16(), 403);
+    assert!(objects.join("objects/sentrycam").is_dir());
+    let hosts = cloud
+        .query("select upload_hosts from storage_settings")
+        .await
+        .unwrap();
+    assert_eq!(hosts[0]["upload_hosts"], json!(["localhost"]));
+    server.start_kill().unwrap();
+    server.wait().await.unwrap();
+}

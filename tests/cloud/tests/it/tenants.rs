@@ -1,13 +1,20 @@
 //! A second organization sees nothing of the first and cannot write into it, whatever the server asks.
 
 use crate::device::Device;
+use crate::uploads::recording;
 use sentrycam_cloud::db::{self, Db, DbError};
 use sentrycam_cloud::testing::Cloud;
 use serde_json::json;
 use uuid::Uuid;
 
 /// Every table with a tenant.
-const TABLES: [&str; 20] = [
+const TABLES: [&str; 26] = [
+    "snapshots",
+    "uploads",
+    "stream_sessions",
+    "notification_endpoints",
+    "notifications",
+    "notification_deliveries",
     "device_claiming_queue",
     "claim_codes",
     "licenses",
@@ -33,15 +40,21 @@ const TABLES: [&str; 20] = [
 /// One row in every table, for the first organization.
 async fn fill(cloud: &Cloud) -> Device {
     let device = Device::new(cloud, "porch").await;
+    // Nobody listens there: its deliveries stay.
+    cloud
+        .create_webhook("http://127.0.0.1:9/", "warning")
+        .await
+        .unwrap();
     let start = "2026-11-21T02:00:00Z";
     let records = [
         device.record("motion.started", 1, json!({ "event_id": Uuid::now_v7(), "camera_id": "cam-1", "started_at": start, "rev": 1 })),
         device.record("recording.opened", 2, json!({ "recording_id": Uuid::now_v7(), "camera_id": "cam-1", "started_at": start, "rev": 1 })),
         device.record("camera.down", 3, json!({ "camera_id": "cam-1", "rev": 1 })),
+        device.record("snapshot.taken", 4, json!({ "snapshot_id": Uuid::now_v7(), "camera_id": "cam-1" })),
     ];
     let mut batch = device.batch(&records);
     batch.idempotency_key = Some("k".into());
-    assert_eq!(device.send(batch).await.statuses(), ["accepted"; 3]);
+    assert_eq!(device.send(batch).await.statuses(), ["accepted"; 4]);
     cloud.create_api_key("viewer").await.unwrap();
     cloud
         .create_claim_code(cloud.organization(), "gate")
@@ -70,6 +83,15 @@ async fn fill(cloud: &Cloud) -> Device {
     let sent = cloud.send_command(&device.credentials.edge_id, wanted);
     sent.await.unwrap();
     cloud.set_policy(json!({ "name": "x" })).await.unwrap();
+    if cloud.objects().is_some() {
+        let file = b"a clip";
+        device.plan(&recording(Uuid::now_v7(), file)).await;
+    }
+    let stream =
+        json!({ "camera_id": "cam-1", "protocol": "srt", "publish_endpoint": "srt://x.example:9" });
+    let stream = serde_json::from_value(stream).unwrap();
+    let started = cloud.start_stream(&device.credentials.edge_id, stream);
+    started.await.unwrap();
     device
 }
 
@@ -92,7 +114,7 @@ async fn visible(app: &Db, organization: Option<Uuid>) -> Vec<(&'static str, i64
 
 #[tokio::test]
 async fn a_second_organization_sees_nothing() {
-    let cloud = Cloud::start().await.unwrap();
+    let cloud = Cloud::builder().storage().start().await.unwrap();
     fill(&cloud).await;
     let second = cloud.create_organization("Second").await.unwrap();
     let app = Db::connect(&cloud.app_url()).await.unwrap();

@@ -1,0 +1,1 @@
+drop table notification_deliveries, notifications, push_tokens, notification_endpoints;

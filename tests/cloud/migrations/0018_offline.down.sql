@@ -1,0 +1,2 @@
+drop index alerts_offline;
+drop policy dispatcher_select on alerts;

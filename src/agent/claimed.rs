@@ -100,16 +100,16 @@ mod tests {
                     .await;
                 seen.unwrap().len()
             };
-            keys.send_replace(Some(client("a")));
-            until("a begins").await;
-            keys.send_replace(Some(client("b")));
-            assert_eq!(until("b begins").await, 3);
+            keys.send_replace(Some(client("e-a")));
+            until("e-a begins").await;
+            keys.send_replace(Some(client("e-b")));
+            assert_eq!(until("e-b begins").await, 3);
             keys.send_replace(None);
-            until("b ends").await;
-            keys.send_replace(Some(client("c")));
-            until("c begins").await;
+            until("e-b ends").await;
+            keys.send_replace(Some(client("e-c")));
+            until("e-c begins").await;
             stop.cancel();
-            assert_eq!(until("c ends").await, 6);
+            assert_eq!(until("e-c ends").await, 6);
         };
         tokio::join!(task, steps);
         assert!(idle.load(SeqCst) >= 1);
@@ -117,13 +117,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_does_not_end_is_dropped() {
-        let (keys, clients) = watch::channel(Some(client("a")));
+        let (keys, clients) = watch::channel(Some(client("e-a")));
         let begun = Arc::new(Mutex::new(Vec::new()));
         let (stop, seen) = (CancellationToken::new(), Arc::clone(&begun));
         let ends = stop.clone();
         let work = move |client: Client, _: CancellationToken| {
             seen.lock().unwrap().push(client.edge_id().to_owned());
-            let last = client.edge_id() == "b";
+            let last = client.edge_id() == "e-b";
             let stop = ends.clone();
             async move {
                 if last {
@@ -136,8 +136,8 @@ mod tests {
         let task = while_claimed(clients, stop, Duration::ZERO, work, || {});
         tokio::join!(task, async {
             tokio::task::yield_now().await;
-            keys.send_replace(Some(client("b")));
+            keys.send_replace(Some(client("e-b")));
         });
-        assert_eq!(*begun.lock().unwrap(), ["a", "b"]);
+        assert_eq!(*begun.lock().unwrap(), ["e-a", "e-b"]);
     }
 }

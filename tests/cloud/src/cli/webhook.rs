@@ -53,7 +53,7 @@ impl Command {
                 let made = endpoint::create(&tx, &wrapping, organization, &wanted).await?;
                 tx.commit().await?;
                 let secret = made["secret"].as_str().unwrap_or_default().to_owned();
-                say(json, made, &secret);
+                say(json, made, &secret)?;
             }
             Self::DisableWebhook { id } => {
                 let mut client = db.client().await?;

@@ -13,8 +13,10 @@ use tokio::sync::{Notify, watch};
 use crate::agent::camera::registry::registry;
 use crate::agent::camera::{CameraContext, ClipStore, Desk};
 use crate::agent::commands::{self, Commands};
+use crate::agent::disk::Disk;
 use crate::agent::executor::Hands;
 use crate::agent::health::Health;
+use crate::agent::janitor::{self, Janitor};
 use crate::agent::journal::{Fact, Journal, journal};
 use crate::agent::link::{self, Link, LinkConfig, Plugs};
 use crate::agent::status::StatusHub;
@@ -216,12 +218,28 @@ async fn main(
         health.run(supervisor.stop_token(Phase::Intake)),
     );
     serve(&mut supervisor, &config, &status, &time, &db);
+    let disk = Disk::default();
+    let janitor = Janitor::new(janitor::Parts {
+        db: db.clone(),
+        spool: spool.clone(),
+        config: config.retention,
+        min_free: config.spool.min_free.0,
+        uploads: config.cloud.is_some(),
+        time: time.clone(),
+        ids: ids.clone(),
+        journal: journal.clone(),
+        status: status.clone(),
+        disk: disk.clone(),
+        sync: Arc::clone(&wake),
+    });
+    let stop = supervisor.stop_token(Phase::Intake);
+    supervisor.spawn(Phase::Intake, "janitor", janitor.run(stop));
     let context = CameraContext {
         journal: journal.clone(),
         store: ClipStore {
             spool,
             min_free: config.spool.min_free,
-            failing: Arc::default(),
+            disk,
             time: time.clone(),
         },
         time: time.clone(),

@@ -8,6 +8,7 @@
 //! | [`inbox`], [`poll`] | take commands in: from whoever brings them, by asking the cloud |
 //! | [`executor`] | carries them out, one after another |
 //! | [`link`] | MQTT: presence, hints, what the cloud sends |
+//! | [`janitor`] | keeps the clips within quota, age and free space; tells how the disk is |
 //! | [`health`] | heartbeat, figures, the watchdog's probe |
 //! | [`twin`] | takes what the cloud wants this device to be, and makes it so |
 //! | [`status`] | tells a command line how the agent is |
@@ -15,9 +16,11 @@
 
 pub mod camera;
 pub mod commands;
+pub mod disk;
 pub mod executor;
 pub mod health;
 pub mod inbox;
+pub mod janitor;
 pub mod journal;
 pub mod link;
 pub mod poll;

@@ -15,6 +15,7 @@ pub mod outbox;
 pub mod query;
 pub mod recordings;
 pub mod recover;
+pub mod retention;
 pub mod schema;
 pub mod snapshots;
 pub mod tail;

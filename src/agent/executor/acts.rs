@@ -114,6 +114,7 @@ impl Hands {
             Ok(Err(No::Down)) | Err(_) => {
                 fault("camera-down", format!("camera {camera} delivers nothing"))
             }
+            Ok(Err(No::Disk)) => fault("storage", "the clip disk takes no clips now, see status"),
             Ok(Err(No::Busy)) => fault(
                 "busy",
                 format!("camera {camera} records on command already"),

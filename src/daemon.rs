@@ -19,6 +19,7 @@ use crate::agent::health::Health;
 use crate::agent::janitor::{self, Janitor};
 use crate::agent::journal::{Fact, Journal, journal};
 use crate::agent::link::{self, Link, LinkConfig, Plugs};
+use crate::agent::reindex::Reindexer;
 use crate::agent::status::StatusHub;
 use crate::agent::time::TimeKeeper;
 use crate::agent::twin::{self, Fetcher, Reach, store::Store};
@@ -77,6 +78,7 @@ async fn main(
         let (entropy, time) = (entropy.clone(), time.clone());
         Arc::new(move || entropy.uuid_v7(time.wall()))
     };
+    let fresh = !config.state_dir.join(db::FILE_NAME).exists();
     let options = db::open::Options {
         dir: config.state_dir.clone(),
         boot: clock.boot_id(),
@@ -93,6 +95,7 @@ async fn main(
     }
 
     let spool = Spool::new(&config.spool);
+    let rows_lost = fresh || report.recovered.is_some();
     let started = time.mono();
     match startup::repair(&db, &spool, &ids, started).await {
         Ok(repaired) if repaired != startup::Repaired::default() => {
@@ -234,6 +237,18 @@ async fn main(
     });
     let stop = supervisor.stop_token(Phase::Intake);
     supervisor.spawn(Phase::Intake, "janitor", janitor.run(stop));
+    if rows_lost {
+        let reindexer = Reindexer {
+            db: db.clone(),
+            spool: spool.clone(),
+            ids: ids.clone(),
+            now: started,
+        };
+        let stop = supervisor.stop_token(Phase::Intake);
+        supervisor.spawn(Phase::Intake, "reindex", async move {
+            stop.run_until_cancelled(reindexer.run()).await;
+        });
+    }
     let context = CameraContext {
         journal: journal.clone(),
         store: ClipStore {

@@ -12,6 +12,7 @@
 //! | [`health`] | heartbeat, figures, the watchdog's probe |
 //! | [`twin`] | takes what the cloud wants this device to be, and makes it so |
 //! | [`status`] | tells a command line how the agent is |
+//! | [`reindex`] | makes rows and files agree again after a lost database |
 //! | [`startup`] | runs once: puts in order what a crash left |
 
 pub mod camera;
@@ -25,6 +26,7 @@ pub mod journal;
 pub mod link;
 pub mod poll;
 pub mod records;
+pub mod reindex;
 pub mod startup;
 pub mod status;
 pub mod time;

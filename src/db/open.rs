@@ -3,6 +3,7 @@
 //! Recording goes on in any case: a store that cannot be read is replaced by a fresh one with a new epoch, what could
 //! be read of the old one is carried over under its own ids, and a `db.recovered` record says so.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,7 +20,7 @@ use crate::outbox::quota::Quotas;
 use crate::time::{TimeQuality, Wall};
 use crate::wire::envelope::BootClock;
 
-/// Present while a process has the store open; still there at a start means that the last one did not end well.
+/// Present, and locked, while a process has the store open; still there at a start means that the last one did not end well.
 const MARKER: &str = "sentrycam.db.in-use";
 
 /// How to open the store.
@@ -53,6 +54,7 @@ pub struct OpenReport {
 pub struct Closer {
     thread: JoinHandle<Connection>,
     marker: PathBuf,
+    _held: File,
 }
 
 impl Closer {
@@ -62,6 +64,33 @@ impl Closer {
         conn.execute_batch("pragma wal_checkpoint(truncate); pragma optimize;")?;
         conn.close().map_err(|(_, e)| e)?;
         std::fs::remove_file(&self.marker).map_err(|e| DbError::Io(e.to_string()))
+    }
+}
+
+/// Whether a process has the store of this directory open.
+pub fn is_held(dir: &Path) -> bool {
+    let Ok(file) = File::open(dir.join(MARKER)) else {
+        return false;
+    };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
+/// Makes the marker and locks it; the lock goes with the process.
+fn hold(marker: &Path) -> Result<File, DbError> {
+    let io = |e: std::io::Error| DbError::Io(format!("{}: {e}", marker.display()));
+    let options = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(marker);
+    let file = options.map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(DbError::Refused(format!(
+            "another sentrycam has it open ({} is locked)",
+            marker.display()
+        ))),
+        Err(TryLockError::Error(e)) => Err(io(e)),
     }
 }
 
@@ -76,7 +105,7 @@ pub fn open(
         unclean: marker.exists(),
         ..OpenReport::default()
     };
-    std::fs::write(&marker, b"").map_err(|e| DbError::Io(format!("{}: {e}", marker.display())))?;
+    let held = hold(&marker)?;
 
     let mut conn = match open_checked(&path, report.unclean) {
         Ok(conn) => conn,
@@ -113,7 +142,11 @@ pub fn open(
             run,
             path,
         },
-        Closer { thread, marker },
+        Closer {
+            thread,
+            marker,
+            _held: held,
+        },
         report,
     ))
 }
@@ -327,13 +360,22 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn the_epoch_stays_and_an_unclean_stop_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
-        let (db, _closer, _) = open(
+        let (db, closer, _) = open(
             testing::options(dir.path()),
             tokio::runtime::Handle::current(),
         )
         .unwrap();
         let epoch = db.epoch();
-        drop(db);
+        let second = open(
+            testing::options(dir.path()),
+            tokio::runtime::Handle::current(),
+        );
+        assert!(
+            second.is_err_and(|e| e.to_string().contains("another sentrycam")),
+            "one process at a time"
+        );
+        assert!(is_held(dir.path()));
+        drop((db, closer));
         let (again, _closer, report) = open(
             testing::options(dir.path()),
             tokio::runtime::Handle::current(),

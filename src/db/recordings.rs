@@ -129,9 +129,9 @@ pub struct RecordingRow {
     pub rev: u32,
 }
 
-pub(super) const ROW_COLUMNS: &str = "r.id, r.camera_id, r.event_id, r.boot, r.started_ns, r.state, r.codec, r.width, r.height, r.has_audio, r.mode, r.path, r.rev";
+const ROW_COLUMNS: &str = "r.id, r.camera_id, r.event_id, r.boot, r.started_ns, r.state, r.codec, r.width, r.height, r.has_audio, r.mode, r.path, r.rev";
 
-pub(super) fn row(r: &rusqlite::Row<'_>) -> rusqlite::Result<RecordingRow> {
+fn row(r: &rusqlite::Row<'_>) -> rusqlite::Result<RecordingRow> {
     Ok(RecordingRow {
         id: RecordingId(r.get(0)?),
         camera: r.get(1)?,

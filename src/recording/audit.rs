@@ -68,7 +68,7 @@ impl Finding {
 }
 
 /// Compares both ways; `agent_runs`: what grows then belongs to it.
-pub fn compare<K: Ord + Copy>(
+pub fn compare<K: Ord + Clone>(
     rows: &BTreeMap<K, Says>,
     files: &BTreeMap<K, Files>,
     agent_runs: bool,
@@ -91,10 +91,10 @@ pub fn compare<K: Ord + Copy>(
                 (closed.is_some() || files.part.is_some()).then_some(Finding::NotYetRemoved)
             }
         };
-        found.extend(finding.map(|f| (*key, f)));
+        found.extend(finding.map(|f| (key.clone(), f)));
     }
     for key in files.keys().filter(|key| !rows.contains_key(key)) {
-        found.push((*key, Finding::FileWithoutRow));
+        found.push((key.clone(), Finding::FileWithoutRow));
     }
     found.sort();
     found

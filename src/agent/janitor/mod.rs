@@ -9,6 +9,7 @@
 //! deleted rows cannot be removed, no further row is deleted: they would free nothing.
 
 mod look;
+mod task;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,19 +20,21 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::look::{Looker, Seen};
+use self::task::{Decided, Gone, Task};
 use super::disk::Disk;
 use super::journal::{Fact, Journal};
 use super::records;
+use super::reindex::Reindexer;
 use super::status::StatusHub;
 use super::time::TimeKeeper;
 use crate::config::{Quota, RetentionConfig};
-use crate::db::retention::{self, FileId, OpenClip};
-use crate::db::{Db, DbError, IdSource, Run, Urgency, outbox};
+use crate::db::retention::{self, FileId};
+use crate::db::{Db, DbError, IdSource, Urgency};
 use crate::model::{RecordId, RecordingId};
-use crate::recording::retention::{Limits, Usage, Why, decide, exceeded, reserve};
+use crate::recording::retention::{Limits, Why};
 use crate::recording::storage::{Look, Storage, judge};
 use crate::spool::Spool;
-use crate::time::{Mono, Wall};
+use crate::time::Mono;
 
 /// Looks at least this often.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -70,13 +73,6 @@ pub struct Parts {
     pub sync: Arc<Notify>,
 }
 
-/// Files and bytes that went for a reason.
-#[derive(Debug, Clone, Copy, Default)]
-struct Gone {
-    files: u64,
-    bytes: u64,
-}
-
 /// The janitor task.
 pub struct Janitor {
     parts: Parts,
@@ -86,15 +82,6 @@ pub struct Janitor {
     last: Option<Value>,
     next_age: Mono,
     next_space: Mono,
-}
-
-/// What one transaction decided.
-#[derive(Debug, Default)]
-struct Decided {
-    usage: Usage,
-    gone: BTreeMap<Why, Gone>,
-    unmet: Vec<&'static str>,
-    more: bool,
 }
 
 impl Janitor {
@@ -148,7 +135,9 @@ impl Janitor {
             .call(Urgency::Soon, |c, _| retention::open_clips(c))
             .await?;
         let seen = self.looker.look(open).await;
-        self.judge(&seen).await;
+        if self.judge(&seen).await {
+            self.welcome_back().await;
+        }
         // Full is what it is there for.
         if !(self.storage.takes_clips()
             || matches!(self.storage, Storage::Full | Storage::NoInodes))
@@ -204,11 +193,7 @@ impl Janitor {
         let task = Task {
             seen: seen.clone(),
             limits: Limits {
-                total: match self.parts.config.quota {
-                    Quota::Share(share) => Some(seen.total / 100 * u64::from(share)),
-                    Quota::Bytes(bytes) => Some(bytes.0),
-                    Quota::Off => None,
-                },
+                total: self.quota(seen),
                 cameras: self.parts.disk.quotas(),
                 max_age: self.parts.config.max_age.filter(|_| proven.is_some()),
             },
@@ -249,8 +234,27 @@ impl Janitor {
         Ok(decided)
     }
 
-    /// Says so where the disk is in another state.
-    async fn judge(&mut self, seen: &Seen) {
+    fn quota(&self, seen: &Seen) -> Option<u64> {
+        match self.parts.config.quota {
+            Quota::Share(share) => Some(seen.total / 100 * u64::from(share)),
+            Quota::Bytes(bytes) => Some(bytes.0),
+            Quota::Off => None,
+        }
+    }
+
+    /// The disk is back. What was lost only because it was away, is not.
+    async fn welcome_back(&self) {
+        let reindexer = Reindexer {
+            db: self.parts.db.clone(),
+            spool: self.parts.spool.clone(),
+            ids: self.parts.ids.clone(),
+            now: self.parts.time.mono(),
+        };
+        reindexer.run().await;
+    }
+
+    /// Says so where the disk is in another state; `true`: clips can be written that could not before.
+    async fn judge(&mut self, seen: &Seen) -> bool {
         let (write_error, flush) = self.parts.disk.met();
         let look = Look {
             floor: self.parts.min_free,
@@ -261,7 +265,7 @@ impl Janitor {
         let storage = judge(&look);
         self.parts.disk.judged(storage);
         if storage == self.storage {
-            return;
+            return false;
         }
         let before = std::mem::replace(&mut self.storage, storage);
         let detail = look.unreadable.or(look.write_error).unwrap_or_default();
@@ -278,6 +282,7 @@ impl Janitor {
             seen.look.free,
         );
         self.parts.journal.write(Fact::Told, vec![record]).await;
+        storage.takes_clips() && !before.takes_clips()
     }
 
     fn show(&self, seen: &Seen, decided: Option<&Decided>) {
@@ -286,12 +291,7 @@ impl Janitor {
             .iter()
             .map(|(why, g)| (why.as_str(), json!({ "files": g.files, "bytes": g.bytes })))
             .collect();
-        let (storage, quota) = (self.storage, self.parts.config.quota);
-        let quota = match quota {
-            Quota::Share(share) => Some(seen.total / 100 * u64::from(share)),
-            Quota::Bytes(bytes) => Some(bytes.0),
-            Quota::Off => None,
-        };
+        let (storage, quota) = (self.storage, self.quota(seen));
         let cameras = self.parts.disk.quotas();
         self.parts.status.update(|s| {
             let mut shown = json!({
@@ -335,113 +335,4 @@ fn remove(spool: &Spool, garbage: Vec<(FileId, String)>) -> Vec<FileId> {
         }
     }
     gone
-}
-
-/// One decision, made and written in one transaction.
-struct Task {
-    seen: Seen,
-    limits: Limits,
-    min_free: u64,
-    space: bool,
-    uploads: bool,
-    proven: Option<Wall>,
-    now: Mono,
-    ids: IdSource,
-}
-
-impl Task {
-    fn run(&self, conn: &crate::db::Connection, run: &Run) -> Result<Decided, DbError> {
-        let mut usage = self.usage(retention::used(conn)?);
-        if !self.space {
-            usage.free = u64::MAX;
-        }
-        let mut items = Vec::new();
-        if let (Some(proven), Some(max_age)) = (self.proven, self.limits.max_age) {
-            items = retention::too_old(conn, proven, max_age, self.uploads, BATCH)?;
-        }
-        let mut whole = items.len() < BATCH as usize;
-        if exceeded(&usage, &self.limits) {
-            let over = |(camera, limit): (&String, &u64)| {
-                (usage.cameras.get(camera)? > limit).then(|| camera.clone())
-            };
-            let mut over: Vec<Option<String>> = self
-                .limits
-                .cameras
-                .iter()
-                .filter_map(over)
-                .map(Some)
-                .collect();
-            over.push(None);
-            for camera in over {
-                let found = retention::candidates(conn, camera.as_deref(), self.uploads, BATCH)?;
-                whole &= found.len() < BATCH as usize;
-                items.extend(found);
-            }
-            // Those that are too old come first: they know their age.
-            let mut seen = std::collections::BTreeSet::new();
-            items.retain(|i| seen.insert(i.key));
-        }
-        let decision = decide(&items, &usage, &self.limits);
-        let mut decided = Decided {
-            more: !whole && decision.victims.len() as u32 >= BATCH,
-            unmet: decision
-                .unmet
-                .iter()
-                .filter(|_| whole)
-                .map(|w| w.as_str())
-                .collect(),
-            ..Decided::default()
-        };
-        for (i, why) in decision.victims.into_iter().take(BATCH as usize) {
-            let item = &items[i];
-            let Some(rev) = retention::delete(conn, item.key, why)? else {
-                continue;
-            };
-            let (id, at) = (RecordId((self.ids)()), self.now);
-            let record = match item.key {
-                FileId::Clip(clip) => records::recording_deleted(
-                    id,
-                    &item.camera,
-                    RecordingId(clip),
-                    why.as_str(),
-                    rev,
-                    at,
-                ),
-                FileId::Picture(picture) => {
-                    records::snapshot_deleted(id, &item.camera, picture, why.as_str(), rev, at)
-                }
-            };
-            outbox::put(conn, run, &record)?;
-            let gone = decided.gone.entry(why).or_default();
-            gone.files += 1;
-            gone.bytes += item.bytes;
-            if let Some(used) = usage.cameras.get_mut(&item.camera) {
-                *used = used.saturating_sub(item.bytes);
-            }
-        }
-        retention::forget(conn, retention::GONE_KEPT)?;
-        decided.usage = usage;
-        Ok(decided)
-    }
-
-    /// Adds what grows and what is free to what is closed.
-    fn usage(&self, mut usage: Usage) -> Usage {
-        for (clip, bytes) in &self.seen.open {
-            *usage.cameras.entry(clip.camera.to_string()).or_default() += bytes;
-        }
-        usage.free = self.seen.look.free;
-        usage.floor = self.min_free;
-        let growth = |(clip, bytes): &(OpenClip, u64)| match clip.usual {
-            0 => FIRST_CLIP.saturating_sub(*bytes),
-            usual => usual.saturating_sub(*bytes),
-        };
-        let open = self.seen.open.iter().map(growth);
-        usage.reserve = reserve(
-            self.min_free,
-            self.seen.database_growth,
-            open,
-            self.seen.total,
-        );
-        usage
-    }
 }

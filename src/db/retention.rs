@@ -85,8 +85,9 @@ pub struct OpenClip {
 /// Clips that are being written.
 pub fn open_clips(conn: &Connection) -> Result<Vec<OpenClip>, DbError> {
     let mut stmt = conn.prepare_cached(
-        "select o.id, o.camera_id, (select max(size_bytes) from (select k.size_bytes from recordings k
-             where k.camera_id = o.camera_id and k.state = 'kept' limit 32))
+        "select o.id, o.camera_id, (select max(size_bytes) from (
+             select k.size_bytes from recordings k indexed by recordings_by_time
+             where k.camera_id = o.camera_id and k.state = 'kept' order by k.boot desc, k.started_ns desc limit 8))
          from recordings o where o.state = 'recording'",
     )?;
     let rows = stmt.query_map([], |r| {

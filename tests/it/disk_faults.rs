@@ -51,6 +51,16 @@ impl Tmpfs {
         out.is_ok_and(|o| o.status.success())
     }
 
+    /// Shows the same files at another place, or no more.
+    fn bind(&self, at: &Path, there: bool) {
+        let mut command = Command::new(if there { "mount" } else { "umount" });
+        match there {
+            true => command.arg("--bind").args([self.path(), at]),
+            false => command.arg("-l").arg(at),
+        };
+        assert!(command.status().unwrap().success());
+    }
+
     fn pull(&self) {
         let out = Command::new("umount").arg("-l").arg(&self.point).status();
         assert!(out.unwrap().success());
@@ -276,6 +286,47 @@ fn a_disk_that_is_pulled_and_plugged_in_again_costs_what_was_on_it() {
     let repaired = agent.command(&["db", "check", "--repair"]);
     assert!(repaired.status.success(), "{repaired:?}");
     all_play(&agent, disk.path());
+}
+
+#[test]
+fn a_disk_that_is_mounted_late_brings_back_the_clip_that_a_kill_cut_short() {
+    let Some(disk) = Tmpfs::mount("size=24m") else {
+        return;
+    };
+    let point = tempfile::Builder::new()
+        .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+        .unwrap();
+    disk.bind(point.path(), true);
+    let camera = still();
+    let config = segments(&camera, point.path(), "require_mount = true");
+    let mut agent = Running::prepare(&config);
+    agent.launch(&[]);
+    more_clips(&agent, 0);
+    let open = agent.wait(20, &["clips"], "another clip grows", |c| {
+        let clip = c.as_array()?.iter().find(|c| c["state"] == "recording")?;
+        let part = point
+            .path()
+            .join(format!("{}.part", clip["path"].as_str()?));
+        let grown = std::fs::metadata(part).ok()?.len() > 100_000;
+        grown.then(|| clip["id"].clone())
+    });
+    agent.kill();
+    disk.bind(point.path(), false);
+    agent.launch(&[]);
+    state(&agent, 20, "missing");
+    let state_of = |c: &Value, word: &str| {
+        let clip = c.as_array()?.iter().find(|c| c["id"] == open)?;
+        (clip["state"] == word).then(|| clip.clone())
+    };
+    agent.wait(20, &["clips"], "it seems lost", |c| state_of(c, "lost"));
+    disk.bind(point.path(), true);
+    let found = agent.wait(40, &["clips"], "it is found again", |c| state_of(c, "kept"));
+    assert_eq!(found["truncated"], true);
+    let before = clips_kept(&agent);
+    more_clips(&agent, before);
+    all_play(&agent, point.path());
+    assert_eq!(agent.stop(), Some(0));
+    disk.bind(point.path(), false);
 }
 
 /// Makes every flush of the agent take three seconds.

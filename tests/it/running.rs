@@ -42,6 +42,13 @@ impl Running {
         self.agent = Some(Agent::start_with(&self.home, "info", environment));
     }
 
+    /// Kills it at once.
+    pub fn kill(&mut self) {
+        if let Some(agent) = self.agent.take() {
+            agent.kill();
+        }
+    }
+
     /// It has not ended.
     pub fn runs(&mut self) -> bool {
         self.agent.as_mut().is_some_and(Agent::runs)

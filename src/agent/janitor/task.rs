@@ -109,7 +109,9 @@ impl Task {
                 *used = used.saturating_sub(item.bytes);
             }
         }
-        retention::forget(conn, retention::GONE_KEPT)?;
+        if !decided.gone.is_empty() {
+            retention::forget(conn, retention::GONE_KEPT)?;
+        }
         decided.usage = usage;
         Ok(decided)
     }

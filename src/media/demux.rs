@@ -102,7 +102,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`DemuxError`].
-    pub fn next(&mut self) -> Result<Option<Packet>, DemuxError> {
+    pub fn packet(&mut self) -> Result<Option<Packet>, DemuxError> {
         while self.tracks > 0 {
             match self.hear()? {
                 Said::Packet(packet) => return Ok(Some(packet)),

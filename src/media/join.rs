@@ -126,7 +126,7 @@ impl Joiner {
         }
         let mut cut = Cut::new(piece);
         let mut base = None;
-        while let Some(packet) = reader.next()? {
+        while let Some(packet) = reader.packet()? {
             let taken = match cut.take(packet)? {
                 Step::Wait => continue,
                 Step::End => break,
@@ -320,11 +320,11 @@ impl Cut {
             return Ok(Step::Wait);
         }
         self.begun = true;
-        Ok(Step::Take(self.from_key()))
+        Ok(Step::Take(self.key_on()))
     }
 
     /// What is held, without the sound before the first picture.
-    fn from_key(&mut self) -> Vec<Packet> {
+    fn key_on(&mut self) -> Vec<Packet> {
         let held = std::mem::take(&mut self.held);
         held.into_iter()
             .skip_while(|p| !(p.key && p.track == Track::Video))

@@ -107,11 +107,10 @@ mod tests {
         spans.iter().enumerate().map(source).collect()
     }
 
-    fn planned(
-        spans: &[(i64, i64)],
-        from: i64,
-        until: i64,
-    ) -> (Vec<(usize, i64, i64)>, Vec<(i64, i64)>) {
+    /// Pieces as (clip, from, until) and gaps as (from, until), in seconds.
+    type Seconds = (Vec<(usize, i64, i64)>, Vec<(i64, i64)>);
+
+    fn planned(spans: &[(i64, i64)], from: i64, until: i64) -> Seconds {
         let s = |w: Wall| w.0 / 1_000_000;
         let (pieces, gaps) = plan(clips(spans), at(from), at(until));
         (

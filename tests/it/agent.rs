@@ -38,6 +38,9 @@ pub fn counters(path: &Path) -> Vec<u32> {
         .args([
             "-fps_mode",
             "passthrough",
+            // As fine as the file's: two frames that jitter are not one.
+            "-enc_time_base",
+            "-1",
             "-pix_fmt",
             "gray",
             "-f",

@@ -7,6 +7,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{mpsc, watch};
@@ -22,6 +23,9 @@ use crate::wire::envelope::BootClock;
 
 /// Present, and locked, while a process has the store open; still there at a start means that the last one did not end well.
 const MARKER: &str = "sentrycam.db.in-use";
+
+/// A lock that is held for longer is an agent's.
+const HOLD_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How to open the store.
 pub struct Options {
@@ -75,7 +79,8 @@ pub fn is_held(dir: &Path) -> bool {
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
-/// Makes the marker and locks it; the lock goes with the process.
+/// Makes the marker and locks it; the lock goes with the process. Somebody who only looks, or a child that is just being
+/// started, may hold it for a moment.
 fn hold(marker: &Path) -> Result<File, DbError> {
     let io = |e: std::io::Error| DbError::Io(format!("{}: {e}", marker.display()));
     let options = File::options()
@@ -84,14 +89,18 @@ fn hold(marker: &Path) -> Result<File, DbError> {
         .truncate(false)
         .open(marker);
     let file = options.map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(DbError::Refused(format!(
-            "another sentrycam has it open ({} is locked)",
-            marker.display()
-        ))),
-        Err(TryLockError::Error(e)) => Err(io(e)),
+    let pause = Duration::from_millis(20);
+    for _ in 0..HOLD_PATIENCE.as_millis() / pause.as_millis() {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(pause),
+            Err(TryLockError::Error(e)) => return Err(io(e)),
+        }
     }
+    Err(DbError::Refused(format!(
+        "another sentrycam has it open ({} is locked)",
+        marker.display()
+    )))
 }
 
 /// Opens the store and starts its writing task on a thread of its own. Blocks while it checks or salvages.

@@ -16,8 +16,11 @@ use tokio::sync::{Notify, watch};
 use self::online::Online;
 use crate::agent::camera::registry::registry;
 use crate::agent::camera::{CameraContext, ClipStore, Desk};
+use crate::agent::disk::Disk;
 use crate::agent::health::Health;
+use crate::agent::janitor::{self, Janitor};
 use crate::agent::journal::{Fact, Journal, journal};
+use crate::agent::reindex::Reindexer;
 use crate::agent::status::StatusHub;
 use crate::agent::time::TimeKeeper;
 use crate::agent::twin::{self, Reach};
@@ -73,6 +76,7 @@ async fn main(
         let (entropy, time) = (entropy.clone(), time.clone());
         Arc::new(move || entropy.uuid_v7(time.wall()))
     };
+    let fresh = !config.state_dir.join(db::FILE_NAME).exists();
     let options = db::open::Options {
         dir: config.state_dir.clone(),
         boot: clock.boot_id(),
@@ -88,6 +92,7 @@ async fn main(
         time.raise_floor(floor);
     }
 
+    let rows_lost = fresh || report.recovered.is_some();
     let started = time.mono();
     match startup::repair(&db, &spool, &ids, started).await {
         Ok(repaired) if repaired != startup::Repaired::default() => {
@@ -185,12 +190,40 @@ async fn main(
         health.run(supervisor.stop_token(Phase::Intake)),
     );
     serve(&mut supervisor, &config, &status, &time, &db);
+    let disk = Disk::default();
+    let janitor = Janitor::new(janitor::Parts {
+        db: db.clone(),
+        spool: spool.clone(),
+        config: config.retention,
+        min_free: config.spool.min_free.0,
+        uploads: config.cloud.is_some(),
+        time: time.clone(),
+        ids: ids.clone(),
+        journal: journal.clone(),
+        status: status.clone(),
+        disk: disk.clone(),
+        sync: Arc::clone(&wake),
+    });
+    let stop = supervisor.stop_token(Phase::Intake);
+    supervisor.spawn(Phase::Intake, "janitor", janitor.run(stop));
+    if rows_lost {
+        let reindexer = Reindexer {
+            db: db.clone(),
+            spool: spool.clone(),
+            ids: ids.clone(),
+            now: started,
+        };
+        let stop = supervisor.stop_token(Phase::Intake);
+        supervisor.spawn(Phase::Intake, "reindex", async move {
+            stop.run_until_cancelled(reindexer.run()).await;
+        });
+    }
     let context = CameraContext {
         journal: journal.clone(),
         store: ClipStore {
             spool,
             min_free: config.spool.min_free,
-            failing: Arc::default(),
+            disk,
             time: time.clone(),
         },
         time: time.clone(),

@@ -165,7 +165,8 @@ impl Health {
         json!({
             "version": env!("CARGO_PKG_VERSION"), "arch": std::env::consts::ARCH, "uptime_s": status.uptime_s,
             "timequality": status.timequality, "cameras": cameras, "backlog": status.backlog,
-            "system": status.system,
+            "system": status.system, "storage": status.storage,
+            "status": if status.storage["state"] == "ok" { "ok" } else { "degraded" },
         })
     }
 }

@@ -11,22 +11,27 @@
 //! | [`inbox`], [`poll`] | take commands in: from whoever brings them, by asking the cloud |
 //! | [`executor`] | carries them out, one after another |
 //! | [`link`] | MQTT: presence, hints, what the cloud sends |
+//! | [`janitor`] | keeps the clips within quota, age and free space; tells how the disk is |
 //! | [`health`] | heartbeat, figures, the watchdog's probe |
 //! | [`twin`] | takes what the cloud wants this device to be, and makes it so |
 //! | [`status`] | tells a command line how the agent is |
+//! | [`reindex`] | makes rows and files agree again after a lost database |
 //! | [`startup`] | runs once: puts in order what a crash left |
 
 pub mod camera;
 pub mod claimed;
 pub mod claimer;
 pub mod commands;
+pub mod disk;
 pub mod executor;
 pub mod health;
 pub mod inbox;
+pub mod janitor;
 pub mod journal;
 pub mod link;
 pub mod poll;
 pub mod records;
+pub mod reindex;
 pub mod startup;
 pub mod status;
 pub mod time;

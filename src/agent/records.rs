@@ -12,6 +12,7 @@ use crate::db::snapshots::Picture;
 use crate::model::{
     CameraId, Class, CommandId, EventId, RecordId, RecordingId, Region, Severity, StreamInfo,
 };
+use crate::recording::storage::Storage;
 use crate::time::Mono;
 use crate::wire::envelope::{Record, moment};
 
@@ -213,6 +214,54 @@ pub fn recording_deleted(
         at,
         data,
     )
+}
+
+/// `snapshot.deleted`: the bytes are gone.
+pub fn snapshot_deleted(
+    id: RecordId,
+    camera: &str,
+    snapshot: uuid::Uuid,
+    reason: &str,
+    rev: u32,
+    at: Mono,
+) -> Record {
+    let data = json!({ "snapshot_id": snapshot, "camera_id": camera, "reason": reason, "status": "deleted", "rev": rev });
+    record(
+        id,
+        "snapshot.deleted",
+        Class::Metadata,
+        Some(camera),
+        at,
+        data,
+    )
+}
+
+/// `agent.health`: the clip disk is in another state. An alarm, unlike the figures: it must not be replaced unsent.
+pub fn storage_health(
+    id: RecordId,
+    at: Mono,
+    storage: Storage,
+    detail: &str,
+    free_bytes: u64,
+) -> Record {
+    let status = if storage == Storage::Ok {
+        "ok"
+    } else {
+        "degraded"
+    };
+    let data = json!({
+        "status": status,
+        "storage": { "state": storage, "advice": storage.advice(), "detail": detail, "free_bytes": free_bytes },
+    });
+    let severity = match storage {
+        Storage::Ok => Severity::Info,
+        Storage::Slow => Severity::Warning,
+        _ => Severity::Critical,
+    };
+    Record {
+        severity,
+        ..record(id, "agent.health", Class::Alarm, None, at, data)
+    }
 }
 
 /// `camera.up`.

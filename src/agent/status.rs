@@ -92,6 +92,9 @@ pub struct Status {
     pub backlog: serde_json::Value,
     /// Disk of the clips, the database, this process.
     pub system: serde_json::Value,
+    /// What is kept, what was deleted and why, and how the disk is.
+    #[serde(default)]
+    pub storage: serde_json::Value,
 }
 
 /// Where tasks publish; cheap to clone.

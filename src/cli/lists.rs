@@ -1,4 +1,4 @@
-//! `events`, `clips` and `outbox`: what the store holds, read beside a running agent.
+//! `events` and `outbox`: what the store holds, read beside a running agent.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -13,7 +13,6 @@ use crate::db::query::{self, Filter};
 use crate::db::{self, Connection, FILE_NAME};
 use crate::model::RecordId;
 use crate::time::Wall;
-use crate::units::ByteSize;
 
 #[derive(Debug, Args)]
 pub struct ListArgs {
@@ -27,7 +26,7 @@ pub struct ListArgs {
     #[arg(short = 'n', long, default_value_t = 50, value_name = "N")]
     limit: u32,
     #[command(flatten)]
-    format: Format,
+    pub format: Format,
 }
 
 #[derive(Debug, Subcommand)]
@@ -56,12 +55,12 @@ pub enum OutboxCommand {
     },
 }
 
-fn time(text: &str) -> Result<Wall, String> {
+pub fn time(text: &str) -> Result<Wall, String> {
     Wall::parse_rfc3339(text).ok_or_else(|| "expected a time such as 2026-11-21T08:00:00Z".into())
 }
 
 impl ListArgs {
-    fn filter(&self) -> Filter {
+    pub fn filter(&self) -> Filter {
         Filter {
             camera: self.camera.clone(),
             since: self.since,
@@ -121,44 +120,6 @@ pub fn events(config: &Config, args: &ListArgs) -> anyhow::Result<ExitCode> {
         ]);
     }
     output::print(&table, "no events yet")?;
-    Ok(ExitCode::SUCCESS)
-}
-
-pub fn clips(config: &Config, args: &ListArgs) -> anyhow::Result<ExitCode> {
-    let clips = query::clips(&store(config)?, &args.filter())?;
-    if args.format.json {
-        output::json(&clips)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let mut table = output::table(&[
-        "STARTED (UTC)",
-        "CAMERA",
-        "LENGTH",
-        "SIZE",
-        "STATE",
-        "FORMAT",
-        "FILE",
-    ]);
-    for c in &clips {
-        table.add_row([
-            short(&c.started_at),
-            c.camera.clone(),
-            c.duration_s
-                .map(|s| format!("{s:.1} s"))
-                .unwrap_or_default(),
-            c.size_bytes
-                .map(|n| ByteSize(n).to_string())
-                .unwrap_or_default(),
-            if c.truncated {
-                format!("{}, truncated", c.state)
-            } else {
-                c.state.clone()
-            },
-            c.format.clone(),
-            config.spool.dir.join(&c.path).display().to_string(),
-        ]);
-    }
-    output::print(&table, "no clips yet")?;
     Ok(ExitCode::SUCCESS)
 }
 

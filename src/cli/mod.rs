@@ -5,6 +5,7 @@
 
 mod check;
 mod claim;
+mod clips;
 mod commands;
 mod db;
 mod doctor;
@@ -71,8 +72,8 @@ enum Command {
     Doctor(Format),
     /// List motion events, newest first.
     Events(lists::ListArgs),
-    /// List clips, newest first.
-    Clips(lists::ListArgs),
+    /// List clips, newest first; join what covers a time into one file; keep one from being deleted.
+    Clips(clips::ClipsArgs),
     /// List the commands of the cloud and what became of them, newest first.
     Commands(commands::CommandsArgs),
     /// Look at the records that wait for the cloud.
@@ -119,7 +120,7 @@ pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(format) => with_config(&path, |c| status::run(&c, format)),
         Command::Doctor(format) => with_config(&path, |c| doctor::run(&c, format)),
         Command::Events(args) => with_config(&path, |c| lists::events(&c, &args)),
-        Command::Clips(args) => with_config(&path, |c| lists::clips(&c, &args)),
+        Command::Clips(args) => with_config(&path, |c| clips::run(&c, &args)),
         Command::Commands(args) => with_config(&path, |c| commands::run(&c, &args)),
         Command::Outbox(command) => with_config(&path, |c| lists::outbox(&c, &command)),
         Command::Db(command) => with_config(&path, |c| db::run(&c, &command)),

@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use super::{Format, output};
+use super::{Format, lists, output};
 use crate::agent::status::{Status, ask};
 use crate::config::Config;
+use crate::units::ByteSize;
 
 pub fn run(config: &Config, format: Format) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -88,6 +89,9 @@ fn show(s: &Status) -> anyhow::Result<()> {
         text(&s.system, "spool_free"),
         text(&s.system, "spool_total")
     );
+    for line in storage(&s.storage) {
+        println!("{line}");
+    }
     println!();
     let mut table = output::table(&[
         "CAMERA",
@@ -116,6 +120,49 @@ fn show(s: &Status) -> anyhow::Result<()> {
         ]);
     }
     output::print(&table, "no cameras are configured")
+}
+
+/// What is kept, what went and why, and what a person has to do.
+fn storage(storage: &serde_json::Value) -> Vec<String> {
+    let size = |v: &serde_json::Value| v.as_u64().map(|n| ByteSize(n).to_string());
+    let mut lines = Vec::new();
+    if let Some(used) = size(&storage["used_bytes"]) {
+        let quota = size(&storage["quota_bytes"]).map_or("no quota".into(), |q| format!("of {q}"));
+        let gone: Vec<String> = storage["deleted"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(why, g)| {
+                let bytes = size(&g["bytes"]).unwrap_or_default();
+                format!("{} for {why} ({bytes})", g["files"])
+            })
+            .collect();
+        let gone = if gone.is_empty() {
+            "nothing deleted since the start".to_owned()
+        } else {
+            let last = storage["last_deleted"]["at"].as_str().map(lists::short);
+            format!(
+                "deleted {}, last {}",
+                gone.join(", "),
+                last.unwrap_or_default()
+            )
+        };
+        lines.push(format!("clips: {used} {quota}; {gone}"));
+    }
+    for why in storage["unmet"].as_array().into_iter().flatten() {
+        let why = why.as_str().unwrap_or_default();
+        lines.push(format!(
+            "clips: the limit \"{why}\" cannot be met: what is left is locked, open, or not ours"
+        ));
+    }
+    if let Some(state) = storage["state"].as_str().filter(|s| *s != "ok") {
+        lines.push(format!(
+            "disk:  {}: {}",
+            state.to_uppercase(),
+            storage["advice"].as_str().unwrap_or_default()
+        ));
+    }
+    lines
 }
 
 /// Since when, and why it is not up, or was not last.

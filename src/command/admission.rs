@@ -190,7 +190,9 @@ mod tests {
                     json!({ "camera_id": "c", "recording_id": Uuid::from_u128(2),
                                                 "max_duration_s": 5 })
                 }
-                Kind::RecordingStop => json!({ "recording_id": Uuid::from_u128(2) }),
+                Kind::RecordingStop | Kind::RecordingLock | Kind::RecordingUnlock => {
+                    json!({ "recording_id": Uuid::from_u128(2) })
+                }
                 Kind::Snapshot => json!({ "camera_id": "c", "snapshot_id": Uuid::from_u128(2) }),
                 Kind::Unclaim => json!({ "wipe": "all" }),
                 _ => json!({}),

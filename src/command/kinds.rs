@@ -17,6 +17,10 @@ pub enum Kind {
     RecordingStart,
     /// `recording.stop`
     RecordingStop,
+    /// `recording.lock`
+    RecordingLock,
+    /// `recording.unlock`
+    RecordingUnlock,
     /// `snapshot`
     Snapshot,
     /// `twin.refresh`
@@ -35,9 +39,11 @@ pub enum Kind {
 
 impl Kind {
     /// All that this version knows.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 11] = [
         Kind::RecordingStart,
         Kind::RecordingStop,
+        Kind::RecordingLock,
+        Kind::RecordingUnlock,
         Kind::Snapshot,
         Kind::TwinRefresh,
         Kind::SyncNow,
@@ -52,6 +58,8 @@ impl Kind {
         match self {
             Kind::RecordingStart => "recording.start",
             Kind::RecordingStop => "recording.stop",
+            Kind::RecordingLock => "recording.lock",
+            Kind::RecordingUnlock => "recording.unlock",
             Kind::Snapshot => "snapshot",
             Kind::TwinRefresh => "twin.refresh",
             Kind::SyncNow => "sync.now",
@@ -70,7 +78,11 @@ impl Kind {
     /// How long it may run.
     pub fn timeout(self) -> Duration {
         Duration::from_secs(match self {
-            Kind::RecordingStart | Kind::RecordingStop | Kind::Snapshot => 10,
+            Kind::RecordingStart
+            | Kind::RecordingStop
+            | Kind::RecordingLock
+            | Kind::RecordingUnlock
+            | Kind::Snapshot => 10,
             Kind::TwinRefresh | Kind::SyncNow => 30,
             Kind::KeyRotate | Kind::DiagCollect => 120,
             Kind::Unclaim => 300,
@@ -82,6 +94,8 @@ impl Kind {
     pub fn idempotent(self) -> bool {
         match self {
             Kind::RecordingStop
+            | Kind::RecordingLock
+            | Kind::RecordingUnlock
             | Kind::Snapshot
             | Kind::TwinRefresh
             | Kind::SyncNow
@@ -95,8 +109,13 @@ impl Kind {
     /// Does no harm when it runs late: it may run while the time is not known.
     pub fn safe_without_time(self) -> bool {
         match self {
-            Kind::RecordingStop | Kind::TwinRefresh | Kind::SyncNow | Kind::DiagCollect => true,
+            Kind::RecordingStop
+            | Kind::RecordingLock
+            | Kind::TwinRefresh
+            | Kind::SyncNow
+            | Kind::DiagCollect => true,
             Kind::RecordingStart
+            | Kind::RecordingUnlock
             | Kind::Snapshot
             | Kind::Reboot
             | Kind::KeyRotate
@@ -140,7 +159,11 @@ pub enum Command {
     /// Record a camera from now on.
     RecordingStart(RecordingStart),
     /// End such a recording.
-    RecordingStop(RecordingStop),
+    RecordingStop(OneRecording),
+    /// Keep a recording, whatever the quotas say.
+    RecordingLock(OneRecording),
+    /// Let it go like any other.
+    RecordingUnlock(OneRecording),
     /// Take a picture.
     Snapshot(Snapshot),
     /// Ask for the twin.
@@ -172,11 +195,11 @@ pub struct RecordingStart {
     pub event_id: Option<EventId>,
 }
 
-/// Arguments of `recording.stop`.
+/// Arguments of `recording.stop`, `lock` and `unlock`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RecordingStop {
-    /// As `recording.start` named it.
+pub struct OneRecording {
+    /// Which.
     pub recording_id: RecordingId,
 }
 
@@ -253,6 +276,8 @@ impl Command {
         let command = match kind {
             Kind::RecordingStart => Command::RecordingStart(read(args)?),
             Kind::RecordingStop => Command::RecordingStop(read(args)?),
+            Kind::RecordingLock => Command::RecordingLock(read(args)?),
+            Kind::RecordingUnlock => Command::RecordingUnlock(read(args)?),
             Kind::Snapshot => Command::Snapshot(read(args)?),
             Kind::TwinRefresh => read::<Nothing>(args).map(|_| Command::TwinRefresh)?,
             Kind::SyncNow => read::<Nothing>(args).map(|_| Command::SyncNow)?,
@@ -280,6 +305,8 @@ impl Command {
         match self {
             Command::RecordingStart(_) => Kind::RecordingStart,
             Command::RecordingStop(_) => Kind::RecordingStop,
+            Command::RecordingLock(_) => Kind::RecordingLock,
+            Command::RecordingUnlock(_) => Kind::RecordingUnlock,
             Command::Snapshot(_) => Kind::Snapshot,
             Command::TwinRefresh => Kind::TwinRefresh,
             Command::SyncNow => Kind::SyncNow,
@@ -344,6 +371,8 @@ mod tests {
                 json!({ "camera_id": "c", "recording_id": ID, "max_duration_s": 3600, "event_id": ID }),
             ),
             ("recording.stop", json!({ "recording_id": ID })),
+            ("recording.lock", json!({ "recording_id": ID })),
+            ("recording.unlock", json!({ "recording_id": ID })),
             ("snapshot", json!({ "camera_id": "c", "snapshot_id": ID })),
             (
                 "snapshot",

@@ -6,6 +6,7 @@
 mod board;
 mod mqtt;
 pub(crate) mod parse;
+mod retention;
 mod source;
 pub mod summary;
 pub(crate) mod table;
@@ -65,6 +66,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where clips live.
     pub spool: SpoolConfig,
+    /// How much of them is kept, and how long.
+    pub retention: RetentionConfig,
     /// The cloud; `None` runs standalone.
     pub cloud: Option<CloudConfig>,
     /// The link to the cloud's broker, where the credentials name one.
@@ -84,6 +87,26 @@ pub struct SpoolConfig {
     pub require_mount: bool,
     /// Stop recording when less than this is free.
     pub min_free: ByteSize,
+}
+
+/// How much is kept of all cameras together, and how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetentionConfig {
+    /// Bytes of clips and pictures.
+    pub quota: Quota,
+    /// Nothing older is kept; `None`: age does not matter.
+    pub max_age: Option<Duration>,
+}
+
+/// A bound on bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quota {
+    /// Per cent of the file system.
+    Share(u8),
+    /// So many.
+    Bytes(ByteSize),
+    /// Free space alone decides.
+    Off,
 }
 
 /// How to reach the cloud.
@@ -179,6 +202,8 @@ pub struct RecordingConfig {
     pub segment: Duration,
     /// Record AAC where the camera sends it.
     pub audio: bool,
+    /// Bytes that this camera may keep; `None`: as much as all together may.
+    pub quota: Option<ByteSize>,
 }
 
 /// How motion is detected.

@@ -8,6 +8,7 @@ use url::Url;
 
 use super::board;
 use super::mqtt::mqtt_config;
+use super::retention::{camera_quota, retention_config, size};
 use super::source::{Streams, source};
 use super::table::{Faults, Kind, Section, pointer};
 use super::{
@@ -41,6 +42,7 @@ impl Config {
             .path_buf("state_dir")
             .unwrap_or_else(|| "/var/lib/sentrycam".into());
         let spool = top.table("spool");
+        let retention = top.table("retention");
         let cloud = top.take("cloud");
         let mqtt = top.table("mqtt");
         let board = top.table("board");
@@ -49,6 +51,7 @@ impl Config {
         no_id_twice("camera", &cameras, &mut faults);
         let config = Config {
             spool: spool_config(Section::new("spool", spool, &mut faults), &state_dir),
+            retention: retention_config(Section::new("retention", retention, &mut faults)),
             cloud: match cloud {
                 Some(toml::Value::Table(t)) => Some(cloud_config(
                     Section::new("cloud", t, &mut faults),
@@ -116,15 +119,7 @@ fn spool_config(mut s: Section<'_>, state_dir: &Path) -> SpoolConfig {
         dir: s.path_buf("dir").unwrap_or_else(|| state_dir.join("clips")),
         require_mount: s.boolean("require_mount").unwrap_or(false),
         min_free: s
-            .read("min_free", &[Kind::Integer, Kind::Text], |v| match v {
-                toml::Value::Integer(n) => u64::try_from(*n)
-                    .map(ByteSize)
-                    .map_err(|_| "must not be negative".into()),
-                other => other
-                    .as_str()
-                    .ok_or("must be a size such as \"512 MiB\"")?
-                    .parse(),
-            })
+            .read("min_free", &[Kind::Integer, Kind::Text], size)
             .unwrap_or(ByteSize::mib(512)),
     };
     s.end();
@@ -253,6 +248,7 @@ pub(crate) fn recording_config(mut s: Section<'_>) -> RecordingConfig {
             .duration("segment", seconds(5), seconds(3600))
             .unwrap_or(seconds(60)),
         audio: s.boolean("audio").unwrap_or(true),
+        quota: camera_quota(&mut s),
     };
     s.end();
     config

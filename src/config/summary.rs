@@ -13,6 +13,8 @@ pub fn summary(config: &Config) -> Value {
         "state_dir": config.state_dir,
         "spool": { "dir": config.spool.dir, "require_mount": config.spool.require_mount,
                    "min_free": config.spool.min_free.to_string() },
+        "retention": { "quota": format!("{:?}", config.retention.quota),
+                       "max_age_s": config.retention.max_age.map(|d| d.as_secs()) },
         "cloud": cloud,
         "cameras": config.cameras.iter().map(camera).collect::<Vec<_>>(),
     })
@@ -23,7 +25,7 @@ fn camera(c: &CameraConfig) -> Value {
         "id": c.id, "name": c.name, "main": source(&c.main), "sub": c.sub.as_ref().map(source),
         "stall_timeout_s": c.stall_timeout.as_secs_f64(),
         "recording": { "mode": c.recording.mode, "pre_roll_s": c.recording.pre_roll.as_secs_f64(),
-                       "post_roll_s": c.recording.post_roll.as_secs_f64(), "audio": c.recording.audio,
+                       "post_roll_s": c.recording.post_roll.as_secs_f64(), "audio": c.recording.audio, "quota": c.recording.quota.map(|q| q.0),
                        "max_event_s": c.recording.max_event.as_secs(), "segment_s": c.recording.segment.as_secs() },
         "motion": { "enabled": c.motion.enabled, "sensitivity": c.motion.sensitivity, "fps": c.motion.fps,
                     "include": c.motion.include.len(), "exclude": c.motion.exclude.len() },

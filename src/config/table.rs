@@ -296,8 +296,8 @@ fn shown(value: &Value) -> String {
     text.chars().take(60).collect()
 }
 
-/// Reads `5 s`, `500 ms`, `2 min`, `1 h`.
-fn parse_duration(text: &str) -> Option<Duration> {
+/// Reads `5 s`, `500 ms`, `2 min`, `1 h`, `30 d`.
+pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
     let number: f64 = text[..split].parse().ok()?;
@@ -306,6 +306,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
         "s" => 1.0,
         "min" => 60.0,
         "h" => 3600.0,
+        "d" => 86_400.0,
         _ => return None,
     };
     Duration::try_from_secs_f64(number * unit).ok()

@@ -16,6 +16,7 @@ pub mod query;
 pub mod recordings;
 pub mod recover;
 pub mod remove;
+pub mod retention;
 pub mod schema;
 pub mod snapshots;
 pub mod tail;

@@ -3,9 +3,11 @@
 //! Recording goes on in any case: a store that cannot be read is replaced by a fresh one with a new epoch, what could
 //! be read of the old one is carried over under its own ids, and a `db.recovered` record says so.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{mpsc, watch};
@@ -19,8 +21,11 @@ use crate::outbox::quota::Quotas;
 use crate::time::{TimeQuality, Wall};
 use crate::wire::envelope::BootClock;
 
-/// Present while a process has the store open; still there at a start means that the last one did not end well.
+/// Present, and locked, while a process has the store open; still there at a start means that the last one did not end well.
 const MARKER: &str = "sentrycam.db.in-use";
+
+/// A lock that is held for longer is an agent's.
+const HOLD_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How to open the store.
 pub struct Options {
@@ -53,6 +58,7 @@ pub struct OpenReport {
 pub struct Closer {
     thread: JoinHandle<Connection>,
     marker: PathBuf,
+    _held: File,
 }
 
 impl Closer {
@@ -63,6 +69,38 @@ impl Closer {
         conn.close().map_err(|(_, e)| e)?;
         std::fs::remove_file(&self.marker).map_err(|e| DbError::Io(e.to_string()))
     }
+}
+
+/// Whether a process has the store of this directory open.
+pub fn is_held(dir: &Path) -> bool {
+    let Ok(file) = File::open(dir.join(MARKER)) else {
+        return false;
+    };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
+/// Makes the marker and locks it; the lock goes with the process. Somebody who only looks, or a child that is just being
+/// started, may hold it for a moment.
+fn hold(marker: &Path) -> Result<File, DbError> {
+    let io = |e: std::io::Error| DbError::Io(format!("{}: {e}", marker.display()));
+    let options = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(marker);
+    let file = options.map_err(io)?;
+    let pause = Duration::from_millis(20);
+    for _ in 0..HOLD_PATIENCE.as_millis() / pause.as_millis() {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(pause),
+            Err(TryLockError::Error(e)) => return Err(io(e)),
+        }
+    }
+    Err(DbError::Refused(format!(
+        "another sentrycam has it open ({} is locked)",
+        marker.display()
+    )))
 }
 
 /// Opens the store and starts its writing task on a thread of its own. Blocks while it checks or salvages.
@@ -76,7 +114,7 @@ pub fn open(
         unclean: marker.exists(),
         ..OpenReport::default()
     };
-    std::fs::write(&marker, b"").map_err(|e| DbError::Io(format!("{}: {e}", marker.display())))?;
+    let held = hold(&marker)?;
 
     let mut conn = match open_checked(&path, report.unclean) {
         Ok(conn) => conn,
@@ -113,7 +151,11 @@ pub fn open(
             run,
             path,
         },
-        Closer { thread, marker },
+        Closer {
+            thread,
+            marker,
+            _held: held,
+        },
         report,
     ))
 }
@@ -327,13 +369,22 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn the_epoch_stays_and_an_unclean_stop_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
-        let (db, _closer, _) = open(
+        let (db, closer, _) = open(
             testing::options(dir.path()),
             tokio::runtime::Handle::current(),
         )
         .unwrap();
         let epoch = db.epoch();
-        drop(db);
+        let second = open(
+            testing::options(dir.path()),
+            tokio::runtime::Handle::current(),
+        );
+        assert!(
+            second.is_err_and(|e| e.to_string().contains("another sentrycam")),
+            "one process at a time"
+        );
+        assert!(is_held(dir.path()));
+        drop((db, closer));
         let (again, _closer, report) = open(
             testing::options(dir.path()),
             tokio::runtime::Handle::current(),

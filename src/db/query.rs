@@ -1,13 +1,15 @@
 //! What the command line and the status ask of the store: read-only, bounded, newest first.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, named_params};
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::DbError;
 use super::batch::quality;
-use super::recordings::{ROW_COLUMNS, RecordingRow, row};
-use crate::model::Class;
+use super::retention::FileId;
+use crate::model::{CameraId, Class};
 use crate::time::{Mono, TimeQuality, Wall};
 use crate::wire::envelope::BootClock;
 
@@ -74,6 +76,12 @@ pub struct ClipLine {
     pub format: String,
     /// Below the spool directory.
     pub path: String,
+    /// A person wants it kept.
+    pub locked: bool,
+    /// Why it was deleted: `age`, `camera_quota`, `quota`, `space`.
+    pub deleted_why: Option<String>,
+    /// `due`, `local`, `uploading`, `uploaded`.
+    pub upload: String,
 }
 
 const WALL_US: &str = "started_ns / 1000 + b.offset_us";
@@ -122,7 +130,8 @@ pub fn events(conn: &Connection, filter: &Filter) -> Result<Vec<EventLine>, DbEr
 pub fn clips(conn: &Connection, filter: &Filter) -> Result<Vec<ClipLine>, DbError> {
     let mut stmt = conn.prepare(&format!(
         "select r.id, r.camera_id, r.event_id, r.started_ns, b.offset_us, b.quality, r.duration_ms, r.size_bytes,
-                r.state, r.truncated, r.mode, r.codec || ' ' || r.width || 'x' || r.height, r.path
+                r.state, r.truncated, r.mode, r.codec || ' ' || r.width || 'x' || r.height, r.path,
+                r.locked, r.deleted_why, r.upload
          from recordings r join boots b on b.id = r.boot
          where (:camera is null or r.camera_id = :camera) and (:since is null or r.{WALL_US} >= :since)
          order by r.boot desc, r.started_ns desc limit :limit"
@@ -143,6 +152,48 @@ pub fn clips(conn: &Connection, filter: &Filter) -> Result<Vec<ClipLine>, DbErro
                 mode: r.get(10)?,
                 format: r.get(11)?,
                 path: r.get(12)?,
+                locked: r.get(13)?,
+                deleted_why: r.get(14)?,
+                upload: r.get(15)?,
+            })
+        },
+    )?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// When a clip that is kept was made, and where it lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClipSpan {
+    /// Below the spool directory.
+    pub path: String,
+    /// First frame.
+    pub start: Wall,
+    /// End of the last one.
+    pub end: Wall,
+}
+
+/// Clips of a camera that are kept and show some of `from..until`, oldest first.
+pub fn covering(
+    conn: &Connection,
+    camera: &CameraId,
+    from: Wall,
+    until: Wall,
+) -> Result<Vec<ClipSpan>, DbError> {
+    let mut stmt = conn.prepare(&format!(
+        "select r.path, r.{WALL_US}, r.duration_ms from recordings r join boots b on b.id = r.boot
+         where r.camera_id = :camera and r.state = 'kept' and r.{WALL_US} < :until
+             and r.{WALL_US} + r.duration_ms * 1000 > :from
+         order by 2"
+    ))?;
+    let rows = stmt.query_map(
+        named_params! { ":camera": camera.as_str(), ":from": from.0, ":until": until.0 },
+        |r| {
+            let start = Wall(r.get(1)?);
+            let length = Duration::from_millis(r.get::<_, i64>(2)? as u64);
+            Ok(ClipSpan {
+                path: r.get(0)?,
+                start,
+                end: start + length,
             })
         },
     )?;
@@ -251,12 +302,39 @@ pub fn broken_references(conn: &Connection) -> Result<i64, DbError> {
     )
 }
 
-/// All recording rows whose bytes should be in the spool.
-pub fn recordings_with_files(conn: &Connection) -> Result<Vec<RecordingRow>, DbError> {
-    let mut stmt = conn.prepare(&format!(
-        "select {ROW_COLUMNS} from recordings r where r.state in ('kept', 'recording')"
-    ))?;
-    Ok(stmt.query_map([], row)?.collect::<Result<_, _>>()?)
+/// A row that has, had or will have a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRow {
+    /// Which.
+    pub id: FileId,
+    /// Its camera.
+    pub camera: String,
+    /// `recording`, `kept`, `lost`, `deleted`.
+    pub state: String,
+    /// Bytes, once it is closed.
+    pub size_bytes: Option<u64>,
+}
+
+/// All rows of clips and pictures.
+pub fn all_files(conn: &Connection) -> Result<Vec<FileRow>, DbError> {
+    let mut stmt = conn.prepare(
+        "select 0, id, camera_id, state, size_bytes from recordings
+         union all select 1, id, camera_id, state, size_bytes from snapshots",
+    )?;
+    let rows = stmt.query_map([], |r| {
+        let id = r.get(1)?;
+        Ok(FileRow {
+            id: if r.get::<_, i64>(0)? == 0 {
+                FileId::Clip(id)
+            } else {
+                FileId::Picture(id)
+            },
+            camera: r.get(2)?,
+            state: r.get(3)?,
+            size_bytes: r.get::<_, Option<i64>>(4)?.map(|n| n as u64),
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 #[cfg(test)]

@@ -129,9 +129,9 @@ pub struct RecordingRow {
     pub rev: u32,
 }
 
-pub(super) const ROW_COLUMNS: &str = "r.id, r.camera_id, r.event_id, r.boot, r.started_ns, r.state, r.codec, r.width, r.height, r.has_audio, r.mode, r.path, r.rev";
+const ROW_COLUMNS: &str = "r.id, r.camera_id, r.event_id, r.boot, r.started_ns, r.state, r.codec, r.width, r.height, r.has_audio, r.mode, r.path, r.rev";
 
-pub(super) fn row(r: &rusqlite::Row<'_>) -> rusqlite::Result<RecordingRow> {
+fn row(r: &rusqlite::Row<'_>) -> rusqlite::Result<RecordingRow> {
     Ok(RecordingRow {
         id: RecordingId(r.get(0)?),
         camera: r.get(1)?,
@@ -157,10 +157,17 @@ pub fn unfinished(conn: &Connection) -> Result<Vec<RecordingRow>, DbError> {
     Ok(stmt.query_map([], row)?.collect::<Result<_, _>>()?)
 }
 
-/// Clips whose file must exist.
-pub fn kept(conn: &Connection) -> Result<Vec<RecordingRow>, DbError> {
-    let mut stmt = conn.prepare(&format!(
-        "select {ROW_COLUMNS} from recordings r where r.state = 'kept'"
-    ))?;
-    Ok(stmt.query_map([], row)?.collect::<Result<_, _>>()?)
+/// One row.
+pub fn find(conn: &Connection, id: RecordingId) -> Result<Option<RecordingRow>, DbError> {
+    let sql = format!("select {ROW_COLUMNS} from recordings r where r.id = ?1");
+    Ok(conn.query_row(&sql, params![id.0], row).optional()?)
+}
+
+/// The file of a row is there after all, or is not as the row said.
+pub fn correct(conn: &Connection, id: RecordingId, file: &KeptFile) -> Result<(), DbError> {
+    conn.execute(
+        "update recordings set state = 'recording', garbage = 0, deleted_why = null where id = ?1",
+        params![id.0],
+    )?;
+    keep(conn, id, file)
 }

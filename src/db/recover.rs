@@ -62,12 +62,13 @@ const TABLES: [(&str, &str, &str); 8] = [
     (
         "recordings",
         "id, camera_id, event_id, boot, started_ns, ended_ns, mode, state, codec, width, height, has_audio, path, \
-         size_bytes, duration_ms, sha256, truncated, rev",
+         size_bytes, duration_ms, sha256, truncated, rev, locked, upload, garbage, deleted_why",
         "id",
     ),
     (
         "snapshots",
-        "id, camera_id, boot, taken_ns, state, width, height, path, size_bytes, sha256, rev",
+        "id, camera_id, boot, taken_ns, state, width, height, path, size_bytes, sha256, rev, \
+         upload, garbage, deleted_why",
         "id",
     ),
     (
@@ -107,6 +108,7 @@ pub fn salvage(damaged: &Path, fresh: &mut Connection) -> Result<Salvage, DbErro
     fresh.execute_batch("pragma foreign_keys = off")?;
     let tx = fresh.transaction()?;
     for (table, columns, order) in TABLES {
+        let columns = &known_columns(&old, table, columns);
         let marks = vec!["?"; columns.split(',').count()].join(", ");
         let insert = format!("insert or ignore into {table} ({columns}) values ({marks})");
         let mut whole = false;
@@ -157,6 +159,18 @@ pub fn salvage(damaged: &Path, fresh: &mut Connection) -> Result<Salvage, DbErro
     tx.commit()?;
     fresh.execute_batch("pragma foreign_keys = on")?;
     Ok(salvage)
+}
+
+/// An older program's table has fewer columns; what it lacks gets its default.
+fn known_columns(old: &Connection, table: &str, columns: &str) -> String {
+    let known = || -> rusqlite::Result<Vec<String>> {
+        let mut stmt = old.prepare("select name from pragma_table_info(?1)")?;
+        stmt.query_map([table], |r| r.get(0))?.collect()
+    };
+    let known = known().unwrap_or_default();
+    let has = |column: &&str| known.is_empty() || known.iter().any(|k| k == column);
+    let columns: Vec<&str> = columns.split(',').map(str::trim).filter(has).collect();
+    columns.join(", ")
 }
 
 /// Copies rows until the end (`Ok`) or the damage (`Err`); both tell how many were new.

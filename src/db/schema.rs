@@ -21,10 +21,15 @@ const STEPS: &[M<'static>] = &[
         .down(include_str!("migrations/0004_twin.down.sql")),
     M::up(include_str!("migrations/0005_twin_identity.up.sql"))
         .down(include_str!("migrations/0005_twin_identity.down.sql")),
+    M::up(include_str!("migrations/0006_retention.up.sql"))
+        .down(include_str!("migrations/0006_retention.down.sql")),
 ];
 
 /// Pages that the file may have: 256 MiB of 4 KiB.
 const MAX_PAGES: u32 = 65_536;
+
+/// Bytes that the file may have.
+pub const MAX_BYTES: u64 = MAX_PAGES as u64 * 4096;
 
 /// All migrations, in order.
 pub fn migrations() -> Migrations<'static> {

@@ -41,6 +41,26 @@ pub fn keep(conn: &Connection, run: &Run, p: &Picture) -> Result<(), DbError> {
     Ok(())
 }
 
+/// A picture is not there any more; its new revision, where it should have been.
+pub fn lost(conn: &Connection, id: SnapshotId) -> Result<Option<u32>, DbError> {
+    let mut stmt = conn.prepare(
+        "update snapshots set state = 'lost', rev = rev + 1 where id = ?1 and state = 'kept' returning rev",
+    )?;
+    let mut rows = stmt.query(params![id.0])?;
+    Ok(rows.next()?.map(|r| r.get(0)).transpose()?)
+}
+
+/// The file of a row is there after all, or is not as the row said.
+pub fn correct(conn: &Connection, p: &Picture) -> Result<(), DbError> {
+    conn.execute(
+        "update snapshots set state = 'kept', garbage = 0, deleted_why = null, width = :width, height = :height,
+             size_bytes = :size, sha256 = :sha256, rev = rev + 1 where id = :id",
+        named_params! { ":id": p.id.0, ":width": p.width, ":height": p.height, ":size": p.size_bytes as i64,
+                        ":sha256": &p.sha256.0[..] },
+    )?;
+    Ok(())
+}
+
 /// Whether there is a row.
 pub fn exists(conn: &Connection, id: SnapshotId) -> Result<bool, DbError> {
     let row = conn

@@ -14,6 +14,7 @@ fn machine(pre_s: u64, post_s: u64, max_s: u64) -> EventMachine {
         post_roll: Duration::from_secs(post_s),
         max_event: Duration::from_secs(max_s),
         segment: Duration::from_secs(60),
+        quota: None,
         audio: false,
     })
 }

@@ -93,6 +93,10 @@ pub struct Space {
     pub free: ByteSize,
     /// Size of the file system.
     pub total: ByteSize,
+    /// Nothing can be written.
+    pub read_only: bool,
+    /// Files that can still be made; `None` where the file system makes room for them as it goes.
+    pub inodes_free: Option<u64>,
 }
 
 /// What a file in the spool is by its name.
@@ -137,6 +141,11 @@ impl Spool {
             dir: config.dir.clone(),
             require_mount: config.require_mount,
         }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Checks the mount and makes the directory (mode 0700) where it is missing.
@@ -208,9 +217,13 @@ impl Spool {
     /// # Errors
     /// What the file system says.
     pub fn space(&self) -> Result<Space, SpoolError> {
-        let s = rustix::fs::statvfs(&self.dir)
+        // Before the first clip the directory may not be there.
+        let there = self.dir.ancestors().find(|p| p.exists());
+        let s = rustix::fs::statvfs(there.unwrap_or(&self.dir))
             .map_err(|e| failed("ask for the free space of", &self.dir)(e.into()))?;
         Ok(Space {
+            read_only: s.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
+            inodes_free: (s.f_files > 0).then_some(s.f_favail),
             free: ByteSize(s.f_bavail.saturating_mul(s.f_frsize)),
             total: ByteSize(s.f_blocks.saturating_mul(s.f_frsize)),
         })

@@ -44,6 +44,10 @@ pub struct Track {
     pub id: u32,
     /// What it carries.
     pub kind: TrackKind,
+    /// Pixels of its first sample entry; zero where it is no picture.
+    pub width: u16,
+    /// Pixels of its first sample entry; zero where it is no picture.
+    pub height: u16,
     /// Type of its first sample entry, such as `avc1`, `hvc1` or `mp4a`.
     pub codec: [u8; 4],
     /// Ticks a second; never zero.

@@ -73,7 +73,7 @@ fn track(trak: &[u8], file_len: u64) -> Option<Track> {
         _ => TrackKind::Other,
     };
     let stbl = child(child(mdia, b"minf")?, b"stbl")?;
-    let (codec, _) = Boxes(child(stbl, b"stsd")?.get(8..)?).next()?;
+    let (codec, entry) = Boxes(child(stbl, b"stsd")?.get(8..)?).next()?;
     let (mut samples, mut ticks) = (0u64, 0u64);
     if let Some(stts) = child(stbl, b"stts") {
         let entries = stts.get(8..)?.as_chunks::<8>().0.iter();
@@ -87,11 +87,22 @@ fn track(trak: &[u8], file_len: u64) -> Option<Track> {
     (timescale > 0 && inside).then_some(Track {
         id,
         kind,
+        width: pixels(kind, entry, 24),
+        height: pixels(kind, entry, 26),
         codec: *codec,
         timescale,
         samples,
         ticks,
     })
+}
+
+/// A side of a visual sample entry.
+fn pixels(kind: TrackKind, entry: &[u8], at: usize) -> u16 {
+    let two = entry.get(at..at + 2).and_then(|b| b.first_chunk::<2>());
+    match (kind, two) {
+        (TrackKind::Video, Some(two)) => u16::from_be_bytes(*two),
+        _ => 0,
+    }
 }
 
 /// The greatest chunk offset; `Some(None)` where there is no chunk.

@@ -9,9 +9,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::mp4::{self, Stage};
+use super::mp4::{self, Stage, TrackKind};
 use super::{SpoolError, failed, sync_dir, unlink};
-use crate::model::Sha256;
+use crate::model::{Sha256, VideoCodec};
 
 /// What became of a `.part`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct Salvaged {
     pub truncated: bool,
     /// Bytes that were cut off.
     pub cut_bytes: u64,
+    /// Codec, width, height, and whether there is sound.
+    pub picture: (VideoCodec, u32, u32, bool),
 }
 
 /// Turns `<name>.mp4.part` into `<name>.mp4`. Where only the closed file is there (the process died between the rename
@@ -91,6 +93,18 @@ pub fn salvage(part: &Path) -> Result<Outcome, SpoolError> {
         sha256,
         truncated: survey.stage != Stage::Finalised,
         cut_bytes: survey.file_len - survey.playable_end,
+        picture: (
+            match &video.codec {
+                b"hvc1" | b"hev1" => VideoCodec::H265,
+                _ => VideoCodec::H264,
+            },
+            video.width.into(),
+            video.height.into(),
+            survey
+                .tracks
+                .iter()
+                .any(|t| t.kind == TrackKind::Audio && t.samples > 0),
+        ),
         path,
     }))
 }

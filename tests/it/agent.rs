@@ -9,12 +9,12 @@ use serde_json::Value;
 use crate::fixture::ffprobe;
 use crate::running::Running;
 
-const WIDTH: usize = 640;
+pub const WIDTH: usize = 640;
 const HEIGHT: usize = 360;
-const FPS: u32 = 15;
+pub const FPS: u32 = 15;
 
 /// The burnt-in counter changes with every frame: it is not watched.
-const EXCLUDE_COUNTER: &str =
+pub const EXCLUDE_COUNTER: &str =
     "[[camera.motion.exclude]]\npoints = [[0, 0], [1, 0], [1, 0.15], [0, 0.15]]\n";
 
 pub fn pattern(scene: Scene) -> Options {
@@ -31,13 +31,16 @@ pub fn pattern(scene: Scene) -> Options {
 }
 
 /// Frame numbers of a clip, every frame decoded by another program.
-fn counters(path: &Path) -> Vec<u32> {
+pub fn counters(path: &Path) -> Vec<u32> {
     let out = Command::new("ffmpeg")
         .args(["-v", "error", "-i"])
         .arg(path)
         .args([
             "-fps_mode",
             "passthrough",
+            // As fine as the file's: two frames that jitter are not one.
+            "-enc_time_base",
+            "-1",
             "-pix_fmt",
             "gray",
             "-f",
@@ -71,7 +74,7 @@ fn first_ended(events: &Value) -> Option<Value> {
         .cloned()
 }
 
-fn kept(clips: &Value) -> Vec<Value> {
+pub fn kept(clips: &Value) -> Vec<Value> {
     let mut kept: Vec<Value> = clips
         .as_array()
         .map(|l| l.iter().filter(|c| c["state"] == "kept").cloned().collect())

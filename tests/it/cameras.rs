@@ -132,24 +132,18 @@ fn a_clip_disk_that_is_not_mounted_is_refused_and_not_filled_under_the_mount_poi
     agent.wait(40, &["events"], "the event is reported all the same", |e| {
         e.as_array()?.first().map(|_| ())
     });
-    agent.wait(40, &["clips"], "the clip is marked lost", |c| {
-        c.as_array()?
-            .iter()
-            .find(|c| c["state"] == "lost")
-            .map(|_| ())
+    agent.wait(20, &["status"], "the status says so", |s| {
+        (s["storage"]["state"] == "missing").then_some(())
     });
-    let degraded = |o: &Value| {
-        o.as_array()?
+    let told = |o: &Value| {
+        let health = o
+            .as_array()?
             .iter()
-            .find(|r| r["kind"] == "camera.degraded.v1")
-            .map(|_| ())
+            .find(|r| r["kind"] == "agent.health.v1")?;
+        assert_eq!(health["body"]["data"]["storage"]["state"], "missing");
+        Some(())
     };
-    agent.wait(
-        20,
-        &["outbox", "ls", "-n", "500"],
-        "somebody is told",
-        degraded,
-    );
+    agent.wait(20, &["outbox", "ls", "-n", "500"], "somebody is told", told);
     assert_eq!(agent.stop(), Some(0));
     assert_eq!(
         std::fs::read_dir(&point).unwrap().count(),

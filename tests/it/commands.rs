@@ -164,6 +164,18 @@ async fn what_the_cloud_asks_is_done_and_its_end_is_in_postgres() {
             json!("not-found"),
         ),
         (
+            "recording.lock",
+            json!({ "recording_id": recording }),
+            "succeeded",
+            Value::Null,
+        ),
+        (
+            "recording.lock",
+            json!({ "recording_id": Uuid::now_v7() }),
+            "failed",
+            json!("not-found"),
+        ),
+        (
             "snapshot",
             json!({ "camera_id": "cam", "snapshot_id": snapshot }),
             "rejected",
@@ -206,7 +218,7 @@ async fn what_the_cloud_asks_is_done_and_its_end_is_in_postgres() {
         .output()
         .unwrap();
     let listed: Vec<Value> = serde_json::from_slice(&out.stdout).unwrap();
-    assert_eq!(listed.len(), 12);
+    assert_eq!(listed.len(), 14);
     assert_eq!(
         (&listed[0]["state"], &listed[0]["way"]),
         (&json!("rejected"), &json!("poll"))

@@ -1,7 +1,7 @@
 //! A standalone agent, asked through its own command line.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
@@ -17,12 +17,56 @@ pub struct Running {
 impl Running {
     /// Starts the agent; `cameras` is the configuration without `state_dir`.
     pub fn start(cameras: &str) -> Running {
+        let mut running = Running::prepare(cameras);
+        running.launch(&[]);
+        running
+    }
+
+    /// An agent that is not started, to be prepared.
+    pub fn prepare(cameras: &str) -> Running {
         let home = Home::new();
-        let state_dir = home.path("state");
+        std::fs::create_dir(home.path("state")).unwrap();
+        let running = Running { home, agent: None };
+        running.configure(cameras);
+        running
+    }
+
+    fn configure(&self, cameras: &str) {
+        let state_dir = self.home.path("state");
         let config = format!("state_dir = \"{}\"\n{cameras}", state_dir.display());
-        std::fs::write(home.path("sentrycam.toml"), config).unwrap();
-        let agent = Some(Agent::start(&home, "info"));
-        Running { home, agent }
+        std::fs::write(self.home.path("sentrycam.toml"), config).unwrap();
+    }
+
+    /// Starts it, again where it ran before, with more in its environment.
+    pub fn launch(&mut self, environment: &[(&str, &str)]) {
+        self.agent = Some(Agent::start_with(&self.home, "info", environment));
+    }
+
+    /// Kills it at once.
+    pub fn kill(&mut self) {
+        if let Some(agent) = self.agent.take() {
+            agent.kill();
+        }
+    }
+
+    /// It has not ended.
+    pub fn runs(&mut self) -> bool {
+        self.agent.as_mut().is_some_and(Agent::runs)
+    }
+
+    /// The state directory.
+    pub fn state_dir(&self) -> PathBuf {
+        self.home.path("state")
+    }
+
+    /// Runs a command and returns what it printed and how it ended.
+    pub fn command(&self, command: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_sentrycam"))
+            .arg("--config")
+            .arg(self.home.path("sentrycam.toml"))
+            .args(command)
+            .output()
+            .unwrap()
     }
 
     /// What a listing command answers with `--json`; `Null` while there is nothing to ask.

@@ -134,7 +134,7 @@ impl Bench {
             store: ClipStore {
                 spool: Spool::new(&self.config.spool),
                 min_free: self.config.spool.min_free,
-                failing: Arc::default(),
+                disk: Default::default(),
                 time: time.clone(),
             },
             time: time.clone(),

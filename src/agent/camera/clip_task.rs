@@ -8,12 +8,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::agent::disk::Disk;
 use crate::agent::journal::{Fact, Journal};
 use crate::agent::records::{self, ClosedClip};
 use crate::agent::time::TimeKeeper;
@@ -74,8 +75,8 @@ pub struct ClipStore {
     pub spool: Spool,
     /// No clip is begun with less than this free.
     pub min_free: ByteSize,
-    /// The clip disk fails: told once, until a clip is kept again.
-    pub failing: Arc<AtomicBool>,
+    /// How the clip disk is; that it fails is told once, until a clip is kept again.
+    pub disk: Disk,
     /// Trusted time.
     pub time: TimeKeeper,
 }
@@ -132,16 +133,13 @@ async fn run(job: ClipJob, packets: mpsc::Receiver<Packet>, waiting: Arc<AtomicU
         prepare(&spool, &path, store.min_free)?;
         Ok(ClipWriter::open(&path, &caps, audio)?)
     };
-    let outcome = write(open, packets, &waiting).await;
+    let outcome = write(open, packets, &waiting, &store).await;
     clip.rev += 1;
     let kept = match outcome {
-        Ok(done) => {
-            store.failing.store(false, Relaxed);
-            Some(kept(&done))
-        }
+        Ok(done) => Some(kept(&done)),
         Err(e) => {
             tracing::warn!(camera = clip.camera, clip = clip.path, error = %e, "clip could not be written");
-            if !store.failing.swap(true, Relaxed) {
+            if store.disk.failed(&e.to_string()) {
                 let rev = u64::try_from(store.time.wall().0 / 1000).unwrap_or(0);
                 let (id, now) = (RecordId((ids)()), store.time.mono());
                 let record =
@@ -203,6 +201,7 @@ async fn write(
     open: impl FnOnce() -> Result<ClipWriter, WriteError> + Send + 'static,
     mut packets: mpsc::Receiver<Packet>,
     waiting: &AtomicUsize,
+    store: &ClipStore,
 ) -> Result<ClipFile, WriteError> {
     let mut writer = blocking(open).await?;
     let mut group = Vec::new();
@@ -218,7 +217,10 @@ async fn write(
         }
     }
     packets.close();
-    blocking(move || Ok(writer.finish()?)).await
+    let ended = store.time.mono();
+    let file = blocking(move || Ok(writer.finish()?)).await?;
+    store.disk.kept(store.time.mono().since(ended));
+    Ok(file)
 }
 
 #[derive(Debug, thiserror::Error)]

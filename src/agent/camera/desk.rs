@@ -44,6 +44,8 @@ pub enum No {
     Down,
     /// It is recording on command already.
     Busy,
+    /// The clip disk takes nothing now.
+    Disk,
 }
 
 /// A question, and who waits for the answer.

@@ -21,7 +21,7 @@ use crate::time::{Anchor, Pts};
 use crate::wire::envelope::Record;
 
 /// A clip that could not be written (no disk, no room) is followed by another try after this.
-const RETRY_AFTER: Duration = Duration::from_secs(15);
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// The stream that is being recorded.
 #[derive(Debug, Clone)]
@@ -68,6 +68,7 @@ impl Recorder {
         journal: Journal,
         ids: IdSource,
     ) -> Self {
+        store.disk.set_quota(&camera, config.quota);
         Self {
             camera,
             config,
@@ -89,6 +90,7 @@ impl Recorder {
             self.open = None;
             self.wanted = None;
         }
+        self.store.disk.set_quota(&self.camera, config.quota);
         self.config = config;
     }
 
@@ -135,7 +137,11 @@ impl Recorder {
             self.wanted = Some(event);
             return None;
         };
-        let begun = self.begin(Some(event), first)?;
+        let Some(begun) = self.begin(Some(event), first) else {
+            // The disk takes nothing now; it may later.
+            self.wanted = Some(event);
+            return None;
+        };
         for packet in packets {
             self.feed(packet);
         }
@@ -150,6 +156,9 @@ impl Recorder {
     ) -> Result<(Opening, Record, oneshot::Sender<()>), No> {
         if self.manual.is_some() {
             return Err(No::Busy);
+        }
+        if !self.store.disk.takes_clips() {
+            return Err(No::Disk);
         }
         let mut packets = packets.peekable();
         let first = packets.peek().map(|p| p.pts).ok_or(No::Down)?;
@@ -241,6 +250,9 @@ impl Recorder {
         mode: RecordMode,
     ) -> Option<(Open, Opening, Record, oneshot::Sender<()>)> {
         let stream = self.stream.as_ref()?;
+        if !self.store.disk.takes_clips() {
+            return None;
+        }
         let file = self.store.spool.clip_path(&self.camera, id);
         let path = format!("{}/{id}.mp4", self.camera);
         let audio = self.config.audio && stream.caps.audio.is_some();

@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use super::{Done, Executor, Fault, Hands, diag, fault, snapshot};
 use crate::agent::camera::desk::{Ask, No, Wish};
 use crate::command::Command;
-use crate::command::kinds::{RecordingStart, RecordingStop, Wipe};
-use crate::db::{Urgency, commands, events, outbox, recordings};
+use crate::command::kinds::{OneRecording, RecordingStart, Wipe};
+use crate::db::{Urgency, commands, events, outbox, recordings, retention};
 use crate::model::{CameraId, CommandId, RecordingId};
 use crate::time::Wall;
 use crate::wire::keys::KeySlot;
@@ -38,6 +38,8 @@ impl Hands {
         match command {
             Command::RecordingStart(args) => executor.start_recording(args).await,
             Command::RecordingStop(args) => executor.stop_recording(args).await,
+            Command::RecordingLock(args) => executor.lock_recording(args, true).await,
+            Command::RecordingUnlock(args) => executor.lock_recording(args, false).await,
             Command::Snapshot(args) => snapshot::take(self, args).await,
             Command::TwinRefresh => match &self.twin {
                 Some(twin) => {
@@ -114,6 +116,7 @@ impl Hands {
             Ok(Err(No::Down)) | Err(_) => {
                 fault("camera-down", format!("camera {camera} delivers nothing"))
             }
+            Ok(Err(No::Disk)) => fault("storage", "the clip disk takes no clips now, see status"),
             Ok(Err(No::Busy)) => fault(
                 "busy",
                 format!("camera {camera} records on command already"),
@@ -165,7 +168,7 @@ impl Executor {
         })
     }
 
-    async fn stop_recording(&self, args: &RecordingStop) -> Result<Done, Fault> {
+    async fn stop_recording(&self, args: &OneRecording) -> Result<Done, Fault> {
         let id = args.recording_id;
         for camera in self.hands.desk.all() {
             let (reply, answer) = oneshot::channel();
@@ -195,6 +198,22 @@ impl Executor {
             result: Some(json!({ "recording_id": id, "closed": closed })),
             ..Done::default()
         })
+    }
+
+    async fn lock_recording(&self, args: &OneRecording, locked: bool) -> Result<Done, Fault> {
+        let id = args.recording_id;
+        let change = self
+            .db
+            .call(Urgency::Now, move |c, _| retention::lock(c, id, locked));
+        match change.await.or_else(|e| fault("store", e))?.as_deref() {
+            Some("kept" | "recording") => Ok(Done {
+                result: Some(json!({ "recording_id": id, "locked": locked })),
+                ..Done::default()
+            }),
+            Some(state) if locked => fault("gone", format!("the recording is {state}")),
+            Some(_) => Ok(Done::default()),
+            None => fault("not-found", "no recording has this id"),
+        }
     }
 
     async fn recording(&self, id: RecordingId) -> Result<Option<(String, bool)>, Fault> {

@@ -54,6 +54,8 @@ impl Hands {
             Kind::Unclaim => self.unclaim.is_some(),
             Kind::RecordingStart
             | Kind::RecordingStop
+            | Kind::RecordingLock
+            | Kind::RecordingUnlock
             | Kind::Snapshot
             | Kind::SyncNow
             | Kind::Reboot

@@ -1,0 +1,13 @@
+drop index recordings_kept;
+drop index recordings_garbage;
+drop index recordings_gone;
+drop index snapshots_kept;
+drop index snapshots_garbage;
+drop index snapshots_gone;
+alter table recordings drop column locked;
+alter table recordings drop column upload;
+alter table recordings drop column garbage;
+alter table recordings drop column deleted_why;
+alter table snapshots drop column upload;
+alter table snapshots drop column garbage;
+alter table snapshots drop column deleted_why;

@@ -19,8 +19,8 @@ const STEPS: &[M<'static>] = &[
         .down(include_str!("migrations/0003_commands.down.sql")),
     M::up(include_str!("migrations/0004_twin.up.sql"))
         .down(include_str!("migrations/0004_twin.down.sql")),
-    M::up(include_str!("migrations/0005_retention.up.sql"))
-        .down(include_str!("migrations/0005_retention.down.sql")),
+    M::up(include_str!("migrations/0006_retention.up.sql"))
+        .down(include_str!("migrations/0006_retention.down.sql")),
 ];
 
 /// Pages that the file may have: 256 MiB of 4 KiB.

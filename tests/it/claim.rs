@@ -261,6 +261,23 @@ async fn who_is_at_the_machine_can_unclaim_it() {
     });
 }
 
+/// As with a udev rule that has not run yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_light_whose_files_come_late_is_lit_all_the_same() {
+    let cloud = Cloud::start().await.unwrap();
+    let mut edge = Edge::of(&cloud);
+    let late = ["delay_on", "delay_off"].map(|name| edge.home.path("led").join(name));
+    for file in &late {
+        std::fs::remove_file(file).unwrap();
+    }
+    edge.run(None);
+    for file in &late {
+        std::fs::write(file, "").unwrap();
+    }
+    edge.wait_for_light("timer", "500");
+    edge.stop();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_owner_gets_no_record_of_the_former_one() {
     let cloud = Cloud::start().await.unwrap();

@@ -116,9 +116,19 @@ async fn main(
         );
         journal.write(Fact::Told, vec![record]).await;
     }
+    let twins = twin::store::Store::new(
+        db.clone(),
+        &config.state_dir,
+        ids.clone(),
+        Arc::clone(&wake),
+    );
+    let loaded = twin::load(&twins, &config, clock.boot_id(), &time)
+        .await
+        .context("cannot read the twin")?;
+    let (in_force, seen) = watch::channel(loaded.effective.clone());
     let hello = json!({ "version": env!("CARGO_PKG_VERSION"), "arch": std::env::consts::ARCH,
                         "platform": std::env::consts::OS, "hostname": clock.hostname(),
-                        "unclean": report.unclean, "cameras": config.cameras.len() });
+                        "unclean": report.unclean, "cameras": loaded.effective.cameras.len() });
     journal
         .write(
             Fact::Told,
@@ -131,15 +141,6 @@ async fn main(
         )
         .await;
 
-    let twins = twin::store::Store::new(
-        db.clone(),
-        &config.state_dir,
-        ids.clone(),
-        Arc::clone(&wake),
-    );
-    let loaded = twin::load(&twins, &config, clock.boot_id(), &time)
-        .await
-        .context("cannot read the twin")?;
     let (status, desk) = (StatusHub::default(), Desk::default());
     let restart = Arc::new(Notify::new());
     let online = match &config.cloud {
@@ -155,6 +156,7 @@ async fn main(
                 ids: ids.clone(),
                 status: status.clone(),
                 desk: desk.clone(),
+                in_force: seen,
                 spool: spool.clone(),
                 wake: Arc::clone(&wake),
                 restart: Arc::clone(&restart),
@@ -213,6 +215,11 @@ async fn main(
         heartbeat,
         status,
         refresh: online.as_ref().map(Online::refresh).unwrap_or_default(),
+        physical_reset: online
+            .as_ref()
+            .map(Online::physical_reset)
+            .unwrap_or_default(),
+        in_force,
     };
     let (boot, twin_time) = (clock.boot_id(), time.clone());
     let (twin, task) = twin::twin(twins, config, boot, twin_time, reach, loaded);

@@ -212,7 +212,9 @@ impl Claimer {
     }
 
     async fn factory_reset(&mut self) {
-        if !self.physical_reset.load(Relaxed) {
+        // What a former owner forbade binds nobody.
+        let owned = matches!(self.machine.base(), Base::Claimed { .. });
+        if owned && !self.physical_reset.load(Relaxed) {
             tracing::warn!("the owner has forbidden a reset by the button");
             self.light.flash(Flash::Error, self.parts.time.mono());
             return;

@@ -35,7 +35,10 @@ use crate::supervise::{Phase, Supervisor, failpoint, logging, watchdog};
 /// Runs the agent until a signal. `None`: it has to start anew, because its owner changed.
 pub fn run(config: Config) -> anyhow::Result<Option<ExitCode>> {
     logging::init();
-    crate::media::init().context("GStreamer is not complete")?;
+    // Costs memory that an agent without cameras does not need; the first camera of a twin starts it, too.
+    if !config.cameras.is_empty() {
+        crate::media::init().context("GStreamer is not complete")?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // Tasks hand over and decide; what takes long runs on threads of its own. A second worker would be woken for
         // every packet, to find nothing to do.

@@ -21,7 +21,9 @@ use crate::agent::journal::Fact;
 use crate::agent::records::{self, Ending, MotionDetail};
 use crate::config::CameraConfig;
 use crate::db::events::EventFacts;
-use crate::media::{CaptureEvent, CaptureSession, LumaWish, OwnedGray, Packet, StreamKind, Track};
+use crate::media::{
+    self, CaptureEvent, CaptureSession, LumaWish, OwnedGray, Packet, StreamKind, Track,
+};
 use crate::model::{DownReason, EventId, RecordId};
 use crate::recording::event::{Action, EventMachine, Facts};
 use crate::recording::ring::{Limits, Ring};
@@ -143,6 +145,13 @@ impl Session {
             fps: self.config.motion.fps,
         });
         let audio = self.config.recording.audio;
+        // The first of all may scan every plugin.
+        let ready = tokio::task::spawn_blocking(media::init).await;
+        match ready.map_err(|e| DownReason::Failed(e.to_string())) {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return Some(e.into()),
+            Err(reason) => return Some(reason),
+        }
         let now = self.context.time.mono();
         let capture = match CaptureSession::start(
             StreamKind::Main,

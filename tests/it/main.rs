@@ -39,6 +39,7 @@ mod running;
 mod sampler;
 mod secrets;
 mod simulation;
+mod storm;
 mod sync;
 mod sync_adversity;
 mod sync_keys;

@@ -144,20 +144,15 @@ impl Session {
             max_width: MAX_WIDTH as usize,
             fps: self.config.motion.fps,
         });
-        let audio = self.config.recording.audio;
-        // The first of all may scan every plugin.
-        let ready = tokio::task::spawn_blocking(media::init).await;
-        match ready.map_err(|e| DownReason::Failed(e.to_string())) {
-            Ok(Ok(())) => {}
-            Ok(Err(e)) => return Some(e.into()),
-            Err(reason) => return Some(reason),
+        if let Err(reason) = media::ready().await {
+            return Some(reason);
         }
-        let now = self.context.time.mono();
+        let (now, main) = (self.context.time.mono(), &self.config.main);
         let capture = match CaptureSession::start(
             StreamKind::Main,
-            &self.config.main,
+            main,
             wish,
-            audio,
+            self.config.recording.audio,
             now,
             tx,
         ) {

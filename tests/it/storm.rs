@@ -20,6 +20,7 @@ const ALIVE: usize = 24;
 /// Fewer than the cloud's fault hands out at once, so that it mixes them with others.
 const EXPIRED: usize = 8;
 const BY_BROKER: usize = 800;
+const FLIGHT: usize = 20;
 const BY_POLL: u64 = 200;
 
 async fn send(cloud: &Cloud, edge_id: &str, expires_in_s: i64, count: usize) {
@@ -78,7 +79,14 @@ async fn a_thousand_doubled_reordered_and_stale_commands_run_once_each_or_never(
         format!("edge/v1/{edge_id}/down/poke"),
     );
     let mut dice = Dice(7);
-    for _ in 0..BY_BROKER {
+    let received = || link(&home)["received"].as_u64().unwrap_or(0);
+    for at in 0..BY_BROKER {
+        // Mosquitto 2.0.11 sends more than the receive maximum, which ends the session where it is far more.
+        if at % FLIGHT == 0 {
+            wait_until(60, "most have come", || {
+                received() + FLIGHT as u64 >= at as u64
+            });
+        }
         let (document, _) = &documents[dice.below(documents.len() as u64) as usize];
         peer.publish(&to, false, document.as_str());
     }
@@ -92,7 +100,6 @@ async fn a_thousand_doubled_reordered_and_stale_commands_run_once_each_or_never(
     let all = cloud.wait_for(&ended, SOON).await;
     let log = last_words(&home.path("err"));
     all.unwrap_or_else(|e| panic!("{e:?}\n{log}"));
-    let received = || link(&home)["received"].as_u64().unwrap_or(0);
     wait_until(60, "all came by the broker", || {
         received() >= BY_BROKER as u64
     });

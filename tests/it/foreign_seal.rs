@@ -14,6 +14,8 @@ use uuid::Uuid;
 
 use crate::foreign::python;
 
+type Info = dyn Fn(&KemKey) -> Vec<u8>;
+
 const LIBRARIES: [&str; 2] = ["cryptography", "pyhpke"];
 
 fn sealed(by: &str, to: &KemKey, info: &[u8], plain: &[u8]) -> Vec<u8> {
@@ -42,7 +44,7 @@ fn what_foreign_libraries_seal_is_opened() {
     let plain = br#"{"v":1,"edge_id":"e-1"}"#;
     let claim = |key: &KemKey| claim_info(Uuid::from_u128(7), key.public());
     let rotate = |key: &KemKey| rotate_info(key.public());
-    let uses: [(&str, &dyn Fn(&KemKey) -> Vec<u8>); 2] = [("claim", &claim), ("rotate", &rotate)];
+    let uses: [(&str, &Info); 2] = [("claim", &claim), ("rotate", &rotate)];
     for library in LIBRARIES {
         for (of, info) in uses {
             let (right, flipped) = (key(), key());

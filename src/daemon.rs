@@ -38,7 +38,10 @@ use crate::supervise::{Phase, Supervisor, failpoint, logging, watchdog};
 /// Runs the agent until a signal. `None`: it has to start anew, because its owner changed.
 pub fn run(config: Config) -> anyhow::Result<Option<ExitCode>> {
     logging::init();
-    crate::media::init().context("GStreamer is not complete")?;
+    // Costs memory that an agent without cameras does not need; the first camera of a twin starts it, too.
+    if !config.cameras.is_empty() {
+        crate::media::init().context("GStreamer is not complete")?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // Tasks hand over and decide; what takes long runs on threads of its own. A second worker would be woken for
         // every packet, to find nothing to do.
@@ -121,9 +124,19 @@ async fn main(
         );
         journal.write(Fact::Told, vec![record]).await;
     }
+    let twins = twin::store::Store::new(
+        db.clone(),
+        &config.state_dir,
+        ids.clone(),
+        Arc::clone(&wake),
+    );
+    let loaded = twin::load(&twins, &config, clock.boot_id(), &time)
+        .await
+        .context("cannot read the twin")?;
+    let (in_force, seen) = watch::channel(loaded.effective.clone());
     let hello = json!({ "version": env!("CARGO_PKG_VERSION"), "arch": std::env::consts::ARCH,
                         "platform": std::env::consts::OS, "hostname": clock.hostname(),
-                        "unclean": report.unclean, "cameras": config.cameras.len() });
+                        "unclean": report.unclean, "cameras": loaded.effective.cameras.len() });
     journal
         .write(
             Fact::Told,
@@ -136,15 +149,6 @@ async fn main(
         )
         .await;
 
-    let twins = twin::store::Store::new(
-        db.clone(),
-        &config.state_dir,
-        ids.clone(),
-        Arc::clone(&wake),
-    );
-    let loaded = twin::load(&twins, &config, clock.boot_id(), &time)
-        .await
-        .context("cannot read the twin")?;
     let (status, desk) = (StatusHub::default(), Desk::default());
     let restart = Arc::new(Notify::new());
     let online = match &config.cloud {
@@ -160,6 +164,7 @@ async fn main(
                 ids: ids.clone(),
                 status: status.clone(),
                 desk: desk.clone(),
+                in_force: seen,
                 spool: spool.clone(),
                 wake: Arc::clone(&wake),
                 restart: Arc::clone(&restart),
@@ -246,6 +251,11 @@ async fn main(
         heartbeat,
         status,
         refresh: online.as_ref().map(Online::refresh).unwrap_or_default(),
+        physical_reset: online
+            .as_ref()
+            .map(Online::physical_reset)
+            .unwrap_or_default(),
+        in_force,
     };
     let (boot, twin_time) = (clock.boot_id(), time.clone());
     let (twin, task) = twin::twin(twins, config, boot, twin_time, reach, loaded);

@@ -96,7 +96,7 @@ impl Bench {
             rotation: None,
             unclaim: None,
             status: StatusHub::default(),
-            config: json!({}),
+            config: Arc::new(|| json!({})),
         };
         let inbox = Inbox::new(
             Db::clone(&db),

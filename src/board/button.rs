@@ -6,9 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use evdev::{Device, EventStream, EventType, KeyCode};
-use gpiocdev::Request;
+use gpiocdev::chip::Chip;
 use gpiocdev::line::{Bias, EdgeDetection, EdgeKind};
 use gpiocdev::tokio::AsyncRequest;
+use gpiocdev::{FoundLine, Request};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 
@@ -16,6 +17,8 @@ use crate::config::{ButtonConfig, GpioLine};
 
 /// The kernel drops what is shorter; `claim::press` does the rest.
 const DEBOUNCE: Duration = Duration::from_millis(5);
+/// What a line that we hold says of its holder.
+pub const CONSUMER: &str = "sentrycam";
 
 /// An open button.
 pub enum Button {
@@ -45,18 +48,8 @@ impl Button {
                 .map(|request| Button::Gpio(AsyncRequest::new(request))),
             ButtonConfig::Key { device, code } => {
                 let code = KeyCode(*code);
-                let device = Device::open(device)?;
-                if !device
-                    .supported_keys()
-                    .is_some_and(|keys| keys.contains(code))
-                {
-                    return Err(io::Error::other(format!(
-                        "the device has no key {}",
-                        code.0
-                    )));
-                }
                 Ok(Button::Key {
-                    stream: Box::new(device.into_event_stream()?),
+                    stream: Box::new(keys(device, code)?.into_event_stream()?),
                     code,
                 })
             }
@@ -100,24 +93,64 @@ impl Button {
     }
 }
 
+/// How a button is for somebody who does not take it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// It can be taken, or shared.
+    Free,
+    /// Somebody has taken it, by this name.
+    Held(String),
+    /// Made when the agent starts.
+    NotYet,
+}
+
+/// Looks whether a button can be used, and leaves it as it is.
+///
+/// # Errors
+/// As [`Button::open`]; of the kind `PermissionDenied` where it is not allowed.
+pub fn look(config: &ButtonConfig) -> io::Result<Found> {
+    use std::os::unix::fs::FileTypeExt as _;
+    match config {
+        ButtonConfig::Gpio {
+            chip,
+            line,
+            active_low,
+        } => {
+            let found = find(chip.as_deref(), line)?;
+            if found.info.used {
+                return Ok(Found::Held(found.info.consumer));
+            }
+            gpio(chip.as_deref(), line, *active_low).map(|_given_back| Found::Free)
+        }
+        ButtonConfig::Key { device, code } => {
+            keys(device, KeyCode(*code)).map(|_closed| Found::Free)
+        }
+        ButtonConfig::Pipe(path) => match std::fs::metadata(path) {
+            Ok(there) if there.file_type().is_fifo() => Ok(Found::Free),
+            Ok(_) => Err(io::Error::other("there is something else than a pipe")),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Found::NotYet),
+            Err(e) => Err(e),
+        },
+    }
+}
+
+fn keys(device: &Path, code: KeyCode) -> io::Result<Device> {
+    let device = Device::open(device)?;
+    if device
+        .supported_keys()
+        .is_some_and(|keys| keys.contains(code))
+    {
+        return Ok(device);
+    }
+    let text = format!("the device has no key {}", code.0);
+    Err(io::Error::other(text))
+}
+
 fn gpio(chip: Option<&Path>, line: &GpioLine, active_low: bool) -> io::Result<Request> {
     let mut request = Request::builder();
-    match (chip, line) {
-        (Some(chip), GpioLine::Offset(offset)) => {
-            request.on_chip(chip).with_line(*offset);
-        }
-        (_, line) => {
-            let name = match line {
-                GpioLine::Name(name) => name.clone(),
-                GpioLine::Offset(n) => n.to_string(),
-            };
-            let found = gpiocdev::find_named_line(&name)
-                .ok_or_else(|| io::Error::other(format!("no GPIO line is named {name}")))?;
-            request.with_found_line(&found);
-        }
-    }
     request
-        .with_consumer("sentrycam")
+        .with_found_line(&find(chip, line)?)
+        .with_consumer(CONSUMER)
         .with_bias(if active_low {
             Bias::PullUp
         } else {
@@ -128,7 +161,39 @@ fn gpio(chip: Option<&Path>, line: &GpioLine, active_low: bool) -> io::Result<Re
     if active_low {
         request.as_active_low();
     }
-    request.request().map_err(io::Error::other)
+    request.request().map_err(io_error)
+}
+
+fn find(chip: Option<&Path>, line: &GpioLine) -> io::Result<FoundLine> {
+    let name = match (chip, line) {
+        (Some(chip), GpioLine::Offset(offset)) => {
+            let chip = Chip::from_path(chip).map_err(io_error)?;
+            let info = chip.line_info(*offset).map_err(io_error)?;
+            let chip = chip.path().to_owned();
+            return Ok(FoundLine { chip, info });
+        }
+        (_, GpioLine::Name(name)) => name.clone(),
+        (None, GpioLine::Offset(n)) => n.to_string(),
+    };
+    if let Some(found) = gpiocdev::find_named_line(&name) {
+        return Ok(found);
+    }
+    // Lines of a chip that may not be opened have no names.
+    for chip in gpiocdev::chip::chips().unwrap_or_default() {
+        let closed = Chip::from_path(chip).err().map(io_error);
+        if let Some(e) = closed.filter(|e| e.kind() == io::ErrorKind::PermissionDenied) {
+            return Err(e);
+        }
+    }
+    Err(io::Error::other(format!("no GPIO line is named {name}")))
+}
+
+/// Keeps the kind of an error.
+fn io_error(e: gpiocdev::Error) -> io::Error {
+    match e {
+        gpiocdev::Error::Os(code) => io::Error::from_raw_os_error(code.0),
+        e => io::Error::other(e),
+    }
 }
 
 fn make_pipe(path: &Path) -> io::Result<()> {
@@ -174,5 +239,25 @@ mod tests {
             code: 116,
         };
         assert!(!missing(key).is_empty());
+    }
+
+    #[test]
+    fn looking_at_a_button_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("button");
+        let pipe = ButtonConfig::Pipe(path.clone());
+        assert_eq!(look(&pipe).unwrap(), Found::NotYet);
+        assert!(!path.exists());
+        make_pipe(&path).unwrap();
+        assert_eq!(look(&pipe).unwrap(), Found::Free);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert!(look(&pipe).is_err());
+        let gpio = ButtonConfig::Gpio {
+            chip: None,
+            line: GpioLine::Name("NOSUCH".into()),
+            active_low: true,
+        };
+        assert!(look(&gpio).unwrap_err().to_string().contains("NOSUCH"));
     }
 }

@@ -27,6 +27,18 @@ impl Led {
         })
     }
 
+    /// Whether it may be set; it is not.
+    ///
+    /// # Errors
+    /// Not allowed.
+    pub fn may_be_set(&self) -> io::Result<()> {
+        for name in ["trigger", "brightness"] {
+            let path = self.dir.join(name);
+            std::fs::OpenOptions::new().write(true).open(path)?;
+        }
+        Ok(())
+    }
+
     /// Shows a pattern from now on. What the kernel has no trigger for is shown as the nearest that it has.
     ///
     /// # Errors
@@ -38,7 +50,7 @@ impl Led {
             Pattern::Heartbeat if self.has("heartbeat") => self.write("trigger", "heartbeat"),
             Pattern::Heartbeat => self.blink(100, 1900),
             Pattern::Steps(steps) if self.has("pattern") => {
-                self.write("trigger", "pattern")?;
+                self.trigger("pattern")?;
                 self.write("pattern", &self.tuples(steps))
             }
             Pattern::Steps(steps) => {
@@ -58,7 +70,7 @@ impl Led {
         if !self.has("timer") {
             return self.steady(true);
         }
-        self.write("trigger", "timer")?;
+        self.trigger("timer")?;
         self.write("delay_on", &on_ms.to_string())?;
         self.write("delay_off", &off_ms.to_string())
     }
@@ -70,6 +82,17 @@ impl Led {
             format!("{level} {} {level} 0", step.ms)
         };
         steps.iter().map(tuple).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Chooses a trigger that has files of its own. The one that is active is left alone: choosing it anew would make its
+    /// files anew, and take away what others have allowed on them.
+    fn trigger(&self, name: &str) -> io::Result<()> {
+        let active = format!("[{name}]");
+        let now = read(&self.dir.join("trigger"))?;
+        if now.split_whitespace().any(|t| t == active) {
+            return Ok(());
+        }
+        self.write("trigger", name)
     }
 
     fn has(&self, trigger: &str) -> bool {
@@ -137,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_kernel_with_few_triggers_shows_the_nearest() {
-        let (dir, led) = sysfs("none [timer]");
+        let (dir, led) = sysfs("[none] timer");
         led.show(&Shown::CloudLost.pattern()).unwrap();
         let files = ["trigger", "delay_on", "delay_off"];
         assert_eq!(shown(&dir, &files), ["timer", "900", "300"]);
@@ -146,6 +169,14 @@ mod tests {
         let (dir, led) = sysfs("[none]");
         led.show(&Shown::Window.pattern()).unwrap();
         assert_eq!(shown(&dir, &["trigger", "brightness"]), ["none", "1"]);
+    }
+
+    #[test]
+    fn the_files_of_the_active_trigger_are_kept() {
+        let (dir, led) = sysfs("none [timer]");
+        led.show(&Shown::Window.pattern()).unwrap();
+        let files = ["trigger", "delay_on"];
+        assert_eq!(shown(&dir, &files), ["none [timer]", "125"]);
     }
 
     #[test]

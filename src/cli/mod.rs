@@ -67,8 +67,8 @@ enum Command {
     Unclaim(claim::UnclaimArgs),
     /// Show cameras, sync, disk and clock of the running agent.
     Status(Format),
-    /// Check cameras, cloud, clock, disk, power and heat, and say for each failure the one thing to do. Exit code: 0 all
-    /// well, 1 a warning, 2 a failure.
+    /// Check cameras, owner, cloud, broker, clock, disk, button, light, power and heat, and say for each failure the one
+    /// thing to do. Exit code: 0 all well, 1 a warning, 2 a failure.
     Doctor(Format),
     /// List motion events, newest first.
     Events(lists::ListArgs),

@@ -1,11 +1,12 @@
-//! The configuration for a diagnostic bundle: what decides the agent's behaviour, and no password.
+//! The configuration for a diagnostic bundle: what decides the agent's behaviour, cameras as the twin has them, and no
+//! password.
 
 use serde_json::{Value, json};
 
 use super::{CameraConfig, Config, SourceConfig, redacted};
 
-/// The parts that matter when a fault is looked for.
-pub fn summary(config: &Config) -> Value {
+/// The parts that matter when a fault is looked for, with the cameras that are in force.
+pub fn summary(config: &Config, cameras: &[CameraConfig]) -> Value {
     let cloud = config.cloud.as_ref().map(|c| {
         json!({ "credentials_file": c.credentials_file, "ca_file": c.ca_file, "heartbeat_s": c.heartbeat.as_secs() })
     });
@@ -16,7 +17,7 @@ pub fn summary(config: &Config) -> Value {
         "retention": { "quota": format!("{:?}", config.retention.quota),
                        "max_age_s": config.retention.max_age.map(|d| d.as_secs()) },
         "cloud": cloud,
-        "cameras": config.cameras.iter().map(camera).collect::<Vec<_>>(),
+        "cameras": cameras.iter().map(camera).collect::<Vec<_>>(),
     })
 }
 
@@ -69,7 +70,7 @@ mod tests {
         let text = "state_dir = \"/x\"\n[[camera]]\nid = \"a\"\nurl = \"rtsp://cam.example/s\"\nuser = \"bob\"\n\
                     password = \"hunter2\"\n[[camera]]\nid = \"b\"\nurl = \"rtsp://cam.example/t\"\n";
         let config = Config::parse(text, &|_| Err("no files".into())).unwrap();
-        let shown = summary(&config).to_string();
+        let shown = summary(&config, &config.cameras).to_string();
         assert!(
             !shown.contains("hunter2") && !shown.contains("bob"),
             "{shown}"

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -11,7 +12,7 @@ use crate::agent::camera::Desk;
 use crate::agent::claimed::{Clients, while_claimed};
 use crate::agent::claimer::{self, Claimer};
 use crate::agent::commands::{self, Commands};
-use crate::agent::executor::{Hands, Rotation, Unclaim};
+use crate::agent::executor::{Describe, Hands, Rotation, Unclaim};
 use crate::agent::inbox::Inbox;
 use crate::agent::journal::Journal;
 use crate::agent::link::{self, Link, LinkConfig, Plugs};
@@ -32,6 +33,7 @@ use crate::db::{Db, IdSource};
 use crate::spool::Spool;
 use crate::supervise::{Phase, Supervisor};
 use crate::time::Mono;
+use crate::twin::Effective;
 use crate::wire::keys::KeySlot;
 
 /// The last pass of the uploader at shutdown.
@@ -51,6 +53,8 @@ pub struct Parts<'c> {
     pub ids: IdSource,
     pub status: StatusHub,
     pub desk: Desk,
+    /// What the twin says, or the configuration alone.
+    pub in_force: watch::Receiver<Effective>,
     pub spool: Spool,
     /// Wakes the uploader.
     pub wake: Arc<Notify>,
@@ -132,7 +136,11 @@ impl Online {
         let (away, broker_away) = watch::channel(Some(Mono(0)));
         let hands = {
             let (desk, spool, status) = (p.desk, p.spool, p.status.clone());
-            let (min_free, config) = (p.config.spool.min_free, summary(p.config));
+            let min_free = p.config.spool.min_free;
+            let config: Describe = {
+                let (local, in_force) = (p.config.clone(), p.in_force);
+                Arc::new(move || summary(&local, &in_force.borrow().cameras))
+            };
             let (refresh, handle) = (Arc::clone(&refresh), handle.clone());
             let (time, entropy) = (p.time.clone(), p.entropy.clone());
             move |client: &Client| Hands {
@@ -152,7 +160,7 @@ impl Online {
                 }),
                 unclaim: Some(unclaim(handle.clone())),
                 status: status.clone(),
-                config: config.clone(),
+                config: Arc::clone(&config),
             }
         };
         let commands = {
@@ -202,6 +210,11 @@ impl Online {
     /// Rings when the device was claimed.
     pub fn claimed(&self) -> Arc<Notify> {
         Arc::clone(&self.handle.claimed)
+    }
+
+    /// Whether the button may reset the device.
+    pub fn physical_reset(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.handle.physical_reset)
     }
 
     /// The way to the cloud.

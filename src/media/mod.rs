@@ -46,6 +46,15 @@ pub use self::gst::init;
 pub use capture::{CaptureSession, LumaWish, Stats};
 pub use gstreamer::Caps;
 
+/// [`init`] for whoever may not block: the first of all scans every plugin.
+///
+/// # Errors
+/// GStreamer does not start.
+pub async fn ready() -> Result<(), DownReason> {
+    let done = tokio::task::spawn_blocking(init).await;
+    Ok(done.map_err(|e| DownReason::Failed(e.to_string()))??)
+}
+
 /// Which of a camera's two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StreamKind {

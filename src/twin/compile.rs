@@ -39,6 +39,7 @@ pub fn compile(
     let (recording, motion) = (top.table("recording"), top.table("motion"));
     let (upload, stream, cloud) = (top.table("upload"), top.table("stream"), top.table("cloud"));
     let policies = top.tables("policies", MAX_POLICIES);
+    let physical_reset = top.one_of("physical_reset", &[("enabled", true), ("disabled", false)]);
     for key in ["local_api", "network"] {
         if !top.table(key).is_empty() {
             top.fault(key, "", "unsupported", "is not supported by this agent");
@@ -79,6 +80,7 @@ pub fn compile(
         upload_hosts: upload_part(Section::new("upload", upload, &mut faults)),
         stream: stream_part(Section::new("stream", stream, &mut faults)),
         policies: read,
+        physical_reset: physical_reset.unwrap_or(true),
     };
     if faults.is_empty() {
         Ok(effective)

@@ -186,3 +186,25 @@ fn the_cloud_is_reached_by_https_only() {
         );
     }
 }
+
+#[test]
+fn the_owner_may_forbid_the_reset_by_the_button_and_says_so_in_one_of_two_words() {
+    let allowed = |doc: Json| compiled(doc).unwrap().physical_reset;
+    assert!(allowed(json!({})));
+    assert!(allowed(json!({ "physical_reset": "enabled" })));
+    assert!(!allowed(json!({ "physical_reset": "disabled" })));
+    for (wrong, code) in [
+        (json!("Disabled"), "range"),
+        (json!(""), "range"),
+        (json!(false), "type"),
+        (json!(null), "type"),
+        (json!({ "physical_reset": "disabled" }), "type"),
+    ] {
+        let fault = ("/physical_reset".to_owned(), code.to_owned());
+        assert_eq!(
+            one(json!({ "physical_reset": wrong.clone() })),
+            fault,
+            "{wrong}"
+        );
+    }
+}

@@ -48,6 +48,8 @@ pub struct Effective {
     pub stream: StreamPart,
     /// What the cloud's rules ask of analysis.
     pub policies: Vec<Policy>,
+    /// Whether the button may reset the device while it has an owner.
+    pub physical_reset: bool,
 }
 
 /// How the cloud is reached; `None` keeps what credentials and configuration file say.
@@ -77,6 +79,7 @@ impl Effective {
             upload_hosts: Vec::new(),
             stream: StreamPart::default(),
             policies: Vec::new(),
+            physical_reset: true,
         }
     }
 

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use sentrycam_cloud::faults::{Rule, What};
 use sentrycam_cloud::testing::Cloud;
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::edge::Edge;
+use crate::fixture::wait_until;
 use crate::sync::fail;
 
 const AT_MOST: Duration = Duration::from_secs(40);
@@ -259,6 +261,54 @@ async fn who_is_at_the_machine_can_unclaim_it() {
         let new = std::fs::metadata(epoch(&edge));
         s["claim"]["state"] == "unclaimed" && new.is_ok_and(|new| new.ino() != old.ino())
     });
+}
+
+/// As with a udev rule that has not run yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_light_whose_files_come_late_is_lit_all_the_same() {
+    let cloud = Cloud::start().await.unwrap();
+    let mut edge = Edge::of(&cloud);
+    let late = ["delay_on", "delay_off"].map(|name| edge.home.path("led").join(name));
+    for file in &late {
+        std::fs::remove_file(file).unwrap();
+    }
+    edge.run(None);
+    for file in &late {
+        std::fs::write(file, "").unwrap();
+    }
+    edge.wait_for_light("timer", "500");
+    edge.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_can_forbid_the_reset_by_the_button_and_a_former_one_cannot() {
+    let cloud = Cloud::start().await.unwrap();
+    let edge = Edge::start(&cloud);
+    edge.claim_for(&cloud).await;
+    let disabled = json!({ "physical_reset": "disabled" });
+    let twin = cloud.set_twin(&edge.edge_id(), disabled).await.unwrap();
+    edge.wait("the twin is in force", |s| {
+        s["twin"]["applied"] == twin["version"]
+    });
+    let reset = || {
+        edge.hold(Duration::from_millis(10_100));
+        edge.wait_for_light("timer", "100");
+    };
+    reset();
+    edge.press(1);
+    let said = "the owner has forbidden a reset by the button";
+    let log = || std::fs::read_to_string(edge.home.path("err")).unwrap();
+    wait_until(10, "it is refused", || log().contains(said));
+    assert!(edge.is_claimed());
+    assert!(edge.cli(&["unclaim", "--local", "--yes"]).status.success());
+    edge.wait_for("unclaimed");
+    reset();
+    // It starts anew while the button is down.
+    edge.press_down();
+    wait_until(20, "it is wiped", || {
+        log().contains("factory reset by the button")
+    });
+    assert_eq!(log().matches(said).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,9 @@ use std::process::Command;
 use sentrycam_cloud::testing::Cloud;
 use serde_json::{Value, json};
 
-use crate::process::Home;
+use crate::edge::Edge;
+use crate::fixture::wait_until;
+use crate::process::{Agent, Home};
 
 const CAMERA: &str = "[[camera]]\nid = \"a\"\ntest = true\nwidth = 160\nheight = 120\nfps = 5\n";
 
@@ -157,6 +159,98 @@ async fn each_failure_is_found_at_its_place_and_says_what_to_do() {
     std::fs::remove_file(home.path("edge.json")).unwrap();
     home.configure("[[camera]]\nid = \"a\"\nfile = \"/nowhere.mp4\"\n");
     let (findings, code) = doctor(&home);
-    failed(&findings, "credentials", "claim", code);
     failed(&findings, "camera", "", code);
+    assert_eq!(verdict(&findings, "claim"), "warning");
+    assert!(
+        finding(&findings, "claim")["todo"]
+            .as_str()
+            .unwrap()
+            .contains("api_base")
+    );
+    std::fs::write(home.path("edge.json"), "{}").unwrap();
+    let (findings, code) = doctor(&home);
+    failed(&findings, "credentials", "claim", code);
+}
+
+/// The device's own account at a real broker: tried while no agent runs, read from the agent while one does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_account_at_the_broker_is_tried_without_taking_it_from_the_agent() {
+    let cloud = Cloud::builder().broker().start().await.unwrap();
+    let home = device(&cloud, "box").await;
+    let broker = cloud.broker().unwrap();
+    let read = || -> Value {
+        serde_json::from_slice(&std::fs::read(home.path("edge.json")).unwrap()).unwrap()
+    };
+    let edge_id = read()["edge_id"].as_str().unwrap().to_owned();
+    const PASSWORD: &str = "CANARY-the-password-of-this-device-at-the-broker";
+    let control = broker.control();
+    control.add_device(&edge_id, PASSWORD).await.unwrap();
+    edit(&home, |c| {
+        c["mqtt"] = json!({ "host": "localhost", "port": broker.port(), "client_id": edge_id, "username": edge_id,
+                            "password": PASSWORD });
+    });
+    let (findings, _) = doctor(&home);
+    assert_eq!(verdict(&findings, "broker login"), "ok", "{findings:#}");
+    assert_eq!(verdict(&findings, "claim"), "ok", "{findings:#}");
+    assert!(!findings.to_string().contains("CANARY"));
+
+    let agent = Agent::start(&home, "info");
+    wait_until(30, "the link is up", || {
+        let out = Command::new(env!("CARGO_BIN_EXE_sentrycam"))
+            .arg("--config")
+            .arg(home.path("sentrycam.toml"))
+            .args(["status", "--json"])
+            .output()
+            .unwrap();
+        serde_json::from_slice::<Value>(&out.stdout).is_ok_and(|s| s["link"]["state"] == "up")
+    });
+    let (findings, _) = doctor(&home);
+    let login = finding(&findings, "broker login");
+    assert_eq!(login["verdict"], "ok", "{findings:#}");
+    assert!(login["detail"].as_str().unwrap().contains("link"));
+    assert!(agent.stop().success());
+    let log = std::fs::read_to_string(home.path("err")).unwrap();
+    assert!(!log.contains("the link to the broker is down"), "{log}");
+
+    edit(&home, |c| c["mqtt"]["password"] = "another".into());
+    let (findings, code) = doctor(&home);
+    let login = finding(&findings, "broker login");
+    assert_eq!((login["verdict"].as_str(), code), (Some("failure"), 2));
+    assert!(login["todo"].as_str().unwrap().contains("claim"), "{login}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn button_and_light_and_the_owner_are_looked_at() {
+    let cloud = Cloud::start().await.unwrap();
+    let mut edge = Edge::of(&cloud);
+    std::fs::write(edge.home.path("led/trigger"), "none timer").unwrap();
+    let (findings, _) = doctor(&edge.home);
+    assert_eq!(verdict(&findings, "button"), "ok", "{findings:#}");
+    assert!(!edge.home.path("button").exists(), "doctor makes nothing");
+    assert_eq!(verdict(&findings, "led"), "ok", "{findings:#}");
+    let trigger = std::fs::read_to_string(edge.home.path("led/trigger")).unwrap();
+    assert_eq!(trigger, "none timer", "doctor lights nothing");
+
+    edge.run(None);
+    let (findings, code) = doctor(&edge.home);
+    assert_eq!(verdict(&findings, "button"), "ok", "{findings:#}");
+    assert_eq!((verdict(&findings, "claim"), code), ("warning", 1));
+    let todo = finding(&findings, "claim")["todo"].as_str().unwrap();
+    assert!(todo.contains("sentrycam claim"), "{todo}");
+    assert_eq!(verdict(&findings, "tls"), "ok", "the cloud to be asked");
+    edge.claim_for(&cloud).await;
+    edge.wait_for("claimed");
+    let (findings, _) = doctor(&edge.home);
+    assert_eq!(verdict(&findings, "claim"), "ok", "{findings:#}");
+    edge.stop();
+
+    std::fs::remove_dir_all(edge.home.path("led")).unwrap();
+    let config = std::fs::read_to_string(edge.home.path("sentrycam.toml")).unwrap();
+    let other = config.replace("button = \"pipe:", "button = \"gpio:NOSUCHLINE\" # ");
+    std::fs::write(edge.home.path("sentrycam.toml"), other).unwrap();
+    let (findings, code) = doctor(&edge.home);
+    for check in ["button", "led"] {
+        assert_eq!((verdict(&findings, check), code), ("failure", 2));
+        assert!(finding(&findings, check)["todo"].is_string());
+    }
 }

@@ -181,6 +181,11 @@ impl Edge {
         }
     }
 
+    /// Presses the button and does not let go.
+    pub fn press_down(&self) {
+        self.button().write_all(b"1").unwrap();
+    }
+
     fn button(&self) -> std::fs::File {
         let path = self.home.path("button");
         std::fs::OpenOptions::new().write(true).open(path).unwrap()

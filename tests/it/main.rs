@@ -43,6 +43,7 @@ mod running;
 mod sampler;
 mod secrets;
 mod simulation;
+mod storm;
 mod sync;
 mod sync_adversity;
 mod sync_keys;

@@ -113,7 +113,7 @@ fn parts(device: &Device<Client>, bus: &Bus) -> (Poll<Client>, Executor) {
         rotation: None,
         unclaim: None,
         status: StatusHub::default(),
-        config: json!({}),
+        config: std::sync::Arc::new(|| json!({})),
     };
     let (db, time) = (device.db().clone(), device.time().clone());
     let keys = client.keys().clone();

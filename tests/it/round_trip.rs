@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use crate::fixture::wait_until;
 use crate::process::{Agent, Home, last_words};
 
-const SOON: Duration = Duration::from_secs(40);
+pub const SOON: Duration = Duration::from_secs(40);
 const PASSWORD: &str = "the-password-of-this-device-at-the-broker-1";
 
 /// Credentials with a login at the cloud's broker.
-async fn claimed(cloud: &Cloud, home: &Home) -> String {
+pub async fn claimed(cloud: &Cloud, home: &Home) -> String {
     let file = home.path("edge.json");
     let edge_id = cloud.write_credentials("box", &file).await.unwrap().edge_id;
     let broker = cloud.broker().unwrap();
@@ -33,11 +33,12 @@ async fn claimed(cloud: &Cloud, home: &Home) -> String {
     edge_id
 }
 
-async fn link_state(home: &Home) -> Value {
-    match status::ask(&home.path("")).await {
-        Ok(status) => status.map_or(Value::Null, |s| s.link["state"].clone()),
-        Err(_) => Value::Null,
-    }
+/// What the agent says of its link.
+pub fn link(home: &Home) -> Value {
+    let dir = home.path("");
+    let ask = status::ask(&dir);
+    let asked = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(ask));
+    asked.ok().flatten().map_or(Value::Null, |s| s.link)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -48,10 +49,7 @@ async fn commands_and_twins_come_by_the_broker_and_by_https_where_it_is_gone() {
     let agent = Agent::start(&home, "info");
     let up = "select count(*) >= 1 from edge_records where type like '%camera.up%'";
     cloud.wait_for(up, SOON).await.unwrap();
-    let handle = tokio::runtime::Handle::current();
-    wait_until(30, "the link to be up", || {
-        tokio::task::block_in_place(|| handle.block_on(link_state(&home))) == "up"
-    });
+    wait_until(30, "the link to be up", || link(&home)["state"] == "up");
 
     for n in 0..10 {
         let args =

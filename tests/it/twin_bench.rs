@@ -158,6 +158,8 @@ impl Bench {
             heartbeat: watch::channel(None).0,
             status: status.clone(),
             refresh: Arc::default(),
+            physical_reset: Arc::default(),
+            in_force: watch::channel(loaded.effective.clone()).0,
         };
         let (twin, task) = twin::twin(
             store.clone(),

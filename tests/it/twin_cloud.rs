@@ -1,8 +1,10 @@
 //! Twins of the reference cloud: signed, fetched, applied, and reported into PostgreSQL; through kills at every step, and
 //! when the twin itself cuts the cloud off.
 
+use std::process::Command;
 use std::time::Duration;
 
+use sentrycam_cloud::command::Wanted;
 use sentrycam_cloud::testing::Cloud;
 use serde_json::{Value, json};
 
@@ -81,6 +83,54 @@ async fn a_twin_arrives_through_a_kill_at_every_step() {
     let told = "select record->'data'->>'desired' as v, count(*) as n from edge_records
                 where type like '%twin.reported%' group by 1 having count(*) > 1";
     assert_eq!(cloud.query(told).await.unwrap(), [Value::Null; 0]);
+}
+
+/// The configuration names no camera: GStreamer starts with the first one of the twin.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_and_collected_is_what_is_in_force() {
+    let cloud = Cloud::start().await.unwrap();
+    let home = Home::new();
+    let file = home.path("edge.json");
+    let edge_id = cloud.write_credentials("box", &file).await.unwrap().edge_id;
+    std::fs::write(home.path("ca.pem"), cloud.ca_pem()).unwrap();
+    home.configure("");
+    let agent = Agent::start(&home, "info");
+    let hidden = json!({ "url": "rtsp://127.0.0.1:9/x", "user": "CANARYuser", "password": { "$secret": "CANARYword" } });
+    cloud.set_camera(&edge_id, "hidden", hidden).await.unwrap();
+    let porch = json!({ "test": true, "width": 160, "height": 120, "fps": 5, "recording": { "mode": "off" } });
+    let twin = cloud.set_camera(&edge_id, "porch", porch).await.unwrap();
+    let version = twin["version"].as_u64().unwrap();
+    let applied = reported(&edge_id, version, "applied");
+    cloud.wait_for(&applied, SOON).await.unwrap();
+    let online = "exists (select 1 from cameras where camera_id = 'porch' and status = 'online')";
+    cloud.wait_for(online, SOON).await.unwrap();
+
+    let wanted = Wanted::new("diag.collect", json!({ "parts": ["config"] }));
+    let sent = cloud.send_command(&edge_id, wanted).await.unwrap();
+    let id = sent["id"].as_str().unwrap().parse().unwrap();
+    let end = cloud.wait_command(id, SOON).await.unwrap();
+    assert_eq!(end["status"], "succeeded", "{end}");
+    let bundle = home
+        .path("clips")
+        .join(end["result"]["path_name"].as_str().unwrap());
+    let unpacked = Command::new("gzip")
+        .arg("-dc")
+        .arg(bundle)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(unpacked.stdout).unwrap();
+    let bundle: Value = serde_json::from_str(&text).unwrap();
+    let cameras = bundle["config"]["cameras"].as_array().unwrap();
+    let ids: Vec<&Value> = cameras.iter().map(|c| &c["id"]).collect();
+    assert_eq!(ids, ["hidden", "porch"], "{text}");
+    assert!(!text.contains("CANARY"), "{text}");
+
+    assert_eq!(agent.stop().code(), Some(0));
+    let agent = Agent::start(&home, "info");
+    let started = "exists (select 1 from edge_records where type like '%agent.started%'
+                   and record -> 'data' ->> 'cameras' = '2')";
+    cloud.wait_for(started, SOON).await.unwrap();
+    assert_eq!(agent.stop().code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,9 @@ use crate::agent::journal::Fact;
 use crate::agent::records::{self, Ending, MotionDetail};
 use crate::config::CameraConfig;
 use crate::db::events::EventFacts;
-use crate::media::{CaptureEvent, CaptureSession, LumaWish, OwnedGray, Packet, StreamKind, Track};
+use crate::media::{
+    self, CaptureEvent, CaptureSession, LumaWish, OwnedGray, Packet, StreamKind, Track,
+};
 use crate::model::{DownReason, EventId, RecordId};
 use crate::recording::event::{Action, EventMachine, Facts};
 use crate::recording::ring::{Limits, Ring};
@@ -142,13 +144,15 @@ impl Session {
             max_width: MAX_WIDTH as usize,
             fps: self.config.motion.fps,
         });
-        let audio = self.config.recording.audio;
-        let now = self.context.time.mono();
+        if let Err(reason) = media::ready().await {
+            return Some(reason);
+        }
+        let (now, main) = (self.context.time.mono(), &self.config.main);
         let capture = match CaptureSession::start(
             StreamKind::Main,
-            &self.config.main,
+            main,
             wish,
-            audio,
+            self.config.recording.audio,
             now,
             tx,
         ) {

@@ -1,5 +1,6 @@
 //! What the claimer does to the machine it runs on: light, announcement, code file, and the wipes.
 
+use std::io::ErrorKind::{NotFound, PermissionDenied};
 use std::io::Read as _;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use crate::agent::wipe::{self, Wipe};
 use crate::board::announce::Announcement;
 use crate::board::button::Button;
 use crate::board::led::Led;
-use crate::claim::led::{Flash, Shown};
+use crate::claim::led::{Flash, Pattern, Shown};
 use crate::claim::machine::{Base, Ended};
 use crate::claim::press::Gesture;
 use crate::config::BoardConfig;
@@ -21,6 +22,9 @@ use crate::wire::keys::KeySlot;
 
 /// The cloud is told of a factory reset for at most this long.
 const LAST_GASP: Duration = Duration::from_secs(5);
+/// A light that cannot be set is tried again after this, and so often.
+const LED_AGAIN: Duration = Duration::from_millis(100);
+const LED_TRIES: u8 = 100;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// A code file that could not be used is tried again after this.
 const CODE_RETRY: Duration = Duration::from_secs(60);
@@ -208,7 +212,9 @@ impl Claimer {
     }
 
     async fn factory_reset(&mut self) {
-        if !self.physical_reset.load(Relaxed) {
+        // What a former owner forbade binds nobody.
+        let owned = matches!(self.machine.base(), Base::Claimed { .. });
+        if owned && !self.physical_reset.load(Relaxed) {
             tracing::warn!("the owner has forbidden a reset by the button");
             self.light.flash(Flash::Error, self.parts.time.mono());
             return;
@@ -289,14 +295,10 @@ impl Claimer {
     pub(super) fn show(&mut self) {
         let now = self.parts.time.mono();
         let pattern = self.light.pattern(self.shown(), now);
-        if self.showing.as_ref() != Some(&pattern) {
-            if let Some(led) = &self.led
-                && let Err(e) = led.show(&pattern)
-            {
-                tracing::warn!(error = %e, "the light cannot be set, going on without it");
-                self.led = None;
-            }
-            self.showing = Some(pattern);
+        if self.showing.as_ref() == Some(&pattern) {
+            self.led_again = None;
+        } else if self.led_again.is_none_or(|at| now >= at) {
+            self.set_light(pattern, now);
         }
         let announce = self.machine.is_open() && self.parts.cloud.announce;
         if announce && self.announced.is_none() {
@@ -308,6 +310,30 @@ impl Claimer {
             self.announced = None;
         }
         self.publish(now);
+    }
+
+    /// The files of a trigger are there, and allowed by a udev rule, a moment after it was chosen.
+    fn set_light(&mut self, pattern: Pattern, now: Mono) {
+        self.led_again = None;
+        let set = self.led.as_ref().map_or(Ok(()), |led| led.show(&pattern));
+        match set {
+            Ok(()) => {
+                self.led_tries = 0;
+                self.showing = Some(pattern);
+            }
+            Err(e)
+                if matches!(e.kind(), PermissionDenied | NotFound)
+                    && self.led_tries < LED_TRIES =>
+            {
+                self.led_tries += 1;
+                self.led_again = Some(now + LED_AGAIN);
+            }
+            Err(e) => {
+                tracing::warn!(error = %e, "the light cannot be set, going on without it");
+                self.led = None;
+                self.showing = Some(pattern);
+            }
+        }
     }
 
     fn shown(&self) -> Shown {

@@ -178,6 +178,8 @@ pub struct Claimer {
     button: Option<Button>,
     led: Option<Led>,
     showing: Option<Pattern>,
+    led_tries: u8,
+    led_again: Option<Mono>,
     api: Option<ClaimApi>,
     key: Option<KemKey>,
     pending: Option<Pending>,
@@ -224,6 +226,8 @@ impl Claimer {
             button: effects::open_button(&parts.board),
             led: effects::open_led(&parts.board),
             showing: None,
+            led_tries: 0,
+            led_again: None,
             api: None,
             key: None,
             pending: None,
@@ -276,6 +280,7 @@ impl Claimer {
             self.machine.deadline(),
             self.presses.deadline(),
             self.light.deadline(),
+            self.led_again,
             self.code_file.as_ref().map(|(_, at)| *at),
         ];
         let wait = deadlines

@@ -40,7 +40,7 @@ pub(super) async fn collect(
     for part in Part::ALL.into_iter().filter(|p| parts.contains(p)) {
         let (name, value) = match part {
             Part::Status => ("status", json!(hands.status.snapshot(executor.time.mono()))),
-            Part::Config => ("config", hands.config.clone()),
+            Part::Config => ("config", (hands.config)()),
             Part::Log => ("log", json!(log_tail::lines())),
             Part::Db => {
                 let path = db.clone();

@@ -17,6 +17,9 @@ use crate::units::ByteSize;
 /// Removes what `unclaim` says; called once the cloud knows, or had time enough to.
 pub type Unclaim = Arc<dyn Fn(Wipe) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
+/// Describes something as it is now.
+pub type Describe = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+
 /// Wakes somebody.
 pub type Ring = Arc<dyn Fn() + Send + Sync>;
 
@@ -41,8 +44,8 @@ pub struct Hands {
     pub unclaim: Option<Unclaim>,
     /// What the agent says of itself.
     pub status: StatusHub,
-    /// The configuration without its secrets.
-    pub config: serde_json::Value,
+    /// Says what is in force, without its secrets.
+    pub config: Describe,
 }
 
 impl Hands {

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-pub use self::hands::{Hands, Ring, Unclaim};
+pub use self::hands::{Describe, Hands, Ring, Unclaim};
 pub use self::rotate::Rotation;
 use super::inbox::{Bells, Inbox, moment};
 use super::records;

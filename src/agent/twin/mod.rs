@@ -12,6 +12,8 @@ pub mod store;
 pub(super) mod vault;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -143,6 +145,10 @@ pub struct Reach {
     pub status: StatusHub,
     /// Told by whoever knows that there is another twin; see [`TwinHandle::refresh`].
     pub refresh: Arc<Notify>,
+    /// Whether the button may reset the device.
+    pub physical_reset: Arc<AtomicBool>,
+    /// What is in force, for whoever looks.
+    pub in_force: watch::Sender<Effective>,
 }
 
 /// What is in force at the start of the agent.
@@ -250,6 +256,7 @@ pub fn twin(
         ops,
         report,
     };
+    twin.show();
     (handle, twin)
 }
 
@@ -437,7 +444,14 @@ impl Twin {
         self.reach.heartbeat.send_replace(every);
     }
 
+    fn show(&self) {
+        let allowed = self.effective.physical_reset;
+        self.reach.physical_reset.store(allowed, Relaxed);
+        self.reach.in_force.send_replace(self.effective.clone());
+    }
+
     async fn put_in_force(&self) {
+        self.show();
         self.reach_cloud();
         self.reach
             .cameras

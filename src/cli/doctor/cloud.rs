@@ -1,19 +1,19 @@
-//! The way to the cloud: name, port, certificate, signature, clock, broker. The one request asks for the time and
-//! changes nothing.
+//! The way to the cloud: owner, name, port, certificate, signature, clock, broker. The one request asks for the time
+//! and changes nothing.
 
-use std::io::Read as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
 
-use super::Finding;
+use super::{Finding, broker};
+use crate::agent::status::Status;
 use crate::board::clock::Clock;
 use crate::board::entropy::Entropy;
-use crate::cloud::client::{Call, Client, ClientError, Reply, Transport as _};
+use crate::cloud::client::{Call, ClientError, Reply, Transport as _};
 use crate::cloud::reach::{Stuck, reach};
-use crate::cloud::{Keys, tls};
+use crate::cloud::tls::{self, TlsConfigs};
+use crate::cloud::{Client, Keys, Store};
 use crate::config::{CloudConfig, Config};
 use crate::wire::keys::KeySlot;
 
@@ -23,7 +23,7 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 /// More than this, and the cloud takes no signature before it is corrected.
 const MAX_SKEW_S: i64 = 300;
 
-pub async fn check(config: &Config) -> Vec<Finding> {
+pub async fn check(config: &Config, status: Option<&Status>) -> Vec<Finding> {
     let Some(cloud) = &config.cloud else {
         return vec![
             Finding::skipped(
@@ -32,16 +32,6 @@ pub async fn check(config: &Config) -> Vec<Finding> {
             ),
             clock(None),
         ];
-    };
-    let keys = match Keys::load(&cloud.credentials_file) {
-        Ok(keys) => keys,
-        Err(e) => {
-            let todo = "claim this device, or run doctor as the agent's user (or root)";
-            return vec![
-                Finding::failure("credentials", e.to_string(), todo),
-                clock(None),
-            ];
-        }
     };
     let own = Clock::default();
     let source = own.clone();
@@ -56,10 +46,34 @@ pub async fn check(config: &Config) -> Vec<Finding> {
             return vec![Finding::failure("tls", e.to_string(), todo), clock(None)];
         }
     };
-    let base = keys.of(KeySlot::Current).api_base.clone();
-    let host = base.host_str().unwrap_or_default().to_owned();
-    let port = base.port_or_known_default().unwrap_or(443);
-    let mut findings = server(["dns", "tcp", "tls"], &host, port, tls.usual.clone()).await;
+    match Store::new(&cloud.credentials_file, |_| {}).keys() {
+        Ok(Some(keys)) => claimed(keys, tls, config, status).await,
+        Ok(None) => unclaimed(cloud, tls, status).await,
+        Err(e) => {
+            let todo = "claim this device anew, or run doctor as the agent's user (or root): `sentrycam claim`";
+            vec![
+                Finding::failure("credentials", e.to_string(), todo),
+                clock(None),
+            ]
+        }
+    }
+}
+
+async fn claimed(
+    keys: Keys,
+    tls: TlsConfigs,
+    config: &Config,
+    status: Option<&Status>,
+) -> Vec<Finding> {
+    let own = Clock::default();
+    let current = keys.of(KeySlot::Current).clone();
+    let owner = Some(&current.tenant).filter(|t| !t.is_empty());
+    let by = owner.map_or_else(String::new, |t| format!(" by {t}"));
+    let mut findings = vec![Finding::ok(
+        CLAIM,
+        format!("claimed{by} as {}", current.edge_id),
+    )];
+    findings.extend(server(["dns", "tcp", "tls"], &current.api_base, &tls).await);
     match Client::new(keys, tls.clone(), ANSWER_PATIENCE) {
         Ok(client) => {
             let (finding, reply) = signature(&client, &own).await;
@@ -68,21 +82,58 @@ pub async fn check(config: &Config) -> Vec<Finding> {
         }
         Err(e) => findings.push(Finding::failure("signature", e.to_string(), "report this")),
     }
-    match broker(cloud) {
-        Some((host, port)) => {
-            let names = ["broker dns", "broker tcp", "broker tls"];
-            findings.extend(server(names, &host, port, tls.usual).await);
-        }
-        None => findings.push(Finding::skipped(
-            "broker",
-            "the cloud named none, commands come by HTTPS",
-        )),
-    }
+    findings.extend(broker::check(&current, tls.usual, config.mqtt, status).await);
     findings
 }
 
+/// Whom the device belongs to.
+const CLAIM: &str = "claim";
+
+/// A device without an owner; the way to the cloud that it would ask is looked at all the same.
+async fn unclaimed(cloud: &CloudConfig, tls: TlsConfigs, status: Option<&Status>) -> Vec<Finding> {
+    let state = status.and_then(|s| s.claim["state"].as_str());
+    let mut findings = vec![match (state, &cloud.api_base) {
+        (Some("opening" | "open" | "challenge"), _) => Finding::warning(
+            CLAIM,
+            "no owner yet, a claim window is open",
+            "type in the code that `sentrycam claim` shows",
+        ),
+        (Some("confirming"), _) => Finding::warning(
+            CLAIM,
+            "claimed, the cloud has not confirmed it yet",
+            "wait: the agent asks again by itself",
+        ),
+        (_, None) => Finding::warning(
+            CLAIM,
+            "no owner yet, and no cloud to ask for one",
+            "set cloud.api_base in the configuration, then `sentrycam claim`",
+        ),
+        (None, _) => Finding::warning(
+            CLAIM,
+            "no owner yet: records wait on this device",
+            "start the agent, then `sentrycam claim`",
+        ),
+        (Some(_), _) => Finding::warning(
+            CLAIM,
+            "no owner yet: records wait on this device",
+            "sentrycam claim, or hold the button for 3 s",
+        ),
+    }];
+    if let Some(base) = &cloud.api_base {
+        findings.extend(server(["dns", "tcp", "tls"], base, &tls).await);
+    }
+    findings.push(clock(None));
+    findings
+}
+
+async fn server(names: [&'static str; 3], base: &url::Url, tls: &TlsConfigs) -> Vec<Finding> {
+    let host = base.host_str().unwrap_or_default();
+    let port = base.port_or_known_default().unwrap_or(443);
+    way(names, host, port, tls.usual.clone()).await
+}
+
 /// Name, port and certificate of a server.
-async fn server(
+pub(super) async fn way(
     names: [&'static str; 3],
     host: &str,
     port: u16,
@@ -213,19 +264,4 @@ fn clock(cloud: Option<crate::time::Wall>) -> Finding {
             Finding::warning(CHECK, detail, todo)
         }
     }
-}
-
-/// Where the broker is: the one part of the credentials that is of use here.
-fn broker(cloud: &CloudConfig) -> Option<(String, u16)> {
-    let mqtt = read(&cloud.credentials_file)?["mqtt"].take();
-    let host = mqtt["host"].as_str().filter(|h| h.len() <= 253)?;
-    let port = u16::try_from(mqtt["port"].as_u64()?).ok()?;
-    Some((host.to_owned(), port))
-}
-
-fn read(path: &Path) -> Option<serde_json::Value> {
-    let mut text = zeroize::Zeroizing::new(Vec::new());
-    let file = std::fs::File::open(path).ok()?;
-    file.take(64 << 10).read_to_end(&mut text).ok()?;
-    serde_json::from_slice(&text).ok()
 }

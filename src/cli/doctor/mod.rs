@@ -1,11 +1,13 @@
 //! `doctor`: looks at everything that the agent needs, and says for each failure the one thing to do.
 //!
-//! Changes nothing but a test file that it removes; every check is bounded in time. Where the agent runs, its cameras are
-//! judged by what it says: a camera is not opened twice. Exit code: 0 all well, 1 a warning, 2 a failure.
+//! Changes nothing but a test file that it removes; every check is bounded in time. Where the agent runs, its cameras and
+//! its link are judged by what it says: a camera is not opened twice, the broker's account not used twice. Exit code: 0 all well, 1 a warning, 2 a failure.
 
+mod broker;
 mod cameras;
 mod cloud;
 mod disk;
+mod front;
 mod machine;
 
 use std::process::ExitCode;
@@ -75,6 +77,10 @@ impl Finding {
             ..Finding::warning(check, detail, todo)
         }
     }
+
+    fn is_failure(&self) -> bool {
+        self.verdict == Verdict::Failure
+    }
 }
 
 pub fn run(config: &Config, format: Format) -> anyhow::Result<ExitCode> {
@@ -112,9 +118,10 @@ async fn all(config: &Config) -> Vec<Finding> {
     bar.set_message("looking at the cameras");
     findings.extend(cameras::check(config, status.as_ref()).await);
     bar.set_message("asking the cloud");
-    findings.extend(cloud::check(config).await);
+    findings.extend(cloud::check(config, status.as_ref()).await);
     bar.set_message("writing to the disk");
     findings.extend(disk::check(config).await);
+    findings.extend(front::check(&config.board, status.is_some()));
     findings.extend(machine::power());
     bar.finish_and_clear();
     findings

@@ -14,6 +14,8 @@ pub const SECTIONS: [&str; 7] = [
     "network",
     "local_api",
 ];
+/// The owner's word on the reset by the button, the one setting that is no section.
+pub const PHYSICAL_RESET: &str = "physical_reset";
 /// Most bytes of a document.
 pub const MAX_BYTES: usize = 128 * 1024;
 /// Most levels of a section.
@@ -57,7 +59,7 @@ fn refused<T>(what: impl Into<String>) -> Result<T, AdminError> {
     Err(AdminError::Refused(what.into()))
 }
 
-/// Merges a patch (RFC 7396) into settings: only known sections, each an object.
+/// Merges a patch (RFC 7396) into settings: only known sections, each an object, and [`PHYSICAL_RESET`].
 ///
 /// # Errors
 /// `Refused` with the place.
@@ -66,8 +68,15 @@ pub fn patch(settings: &Value, patch: &Value) -> Result<Value, AdminError> {
         return refused("settings must be an object of sections");
     };
     for (section, value) in wanted {
+        if section == PHYSICAL_RESET {
+            if !matches!(value.as_str(), Some("enabled" | "disabled")) && !value.is_null() {
+                return refused("physical_reset must be \"enabled\" or \"disabled\"");
+            }
+            continue;
+        }
         if !SECTIONS.contains(&section.as_str()) {
-            return refused(format!("{section:?} is none of {}", SECTIONS.join(", ")));
+            let known = SECTIONS.join(", ");
+            return refused(format!("{section:?} is none of {known}, {PHYSICAL_RESET}"));
         }
         if !value.is_object() && !value.is_null() {
             return refused(format!("{section} must be an object, or null to remove it"));
@@ -213,7 +222,7 @@ pub fn compile(
     licensed: &[String],
 ) -> Value {
     let mut doc = Map::new();
-    for section in SECTIONS {
+    for section in SECTIONS.into_iter().chain([PHYSICAL_RESET]) {
         if let Some(value) = settings.get(section) {
             doc.insert(section.to_owned(), value.clone());
         }
@@ -332,6 +341,18 @@ mod tests {
             ),
         ] {
             assert_eq!(with_upload_hosts(settings, hosts), result);
+        }
+    }
+
+    #[test]
+    fn the_reset_by_the_button_is_one_of_two_words() {
+        let set = |value: Value| patch(&json!({}), &json!({ PHYSICAL_RESET: value }));
+        let settings = set(json!("disabled")).unwrap();
+        let doc = compile(&settings, None, &[], &[]);
+        assert_eq!(doc, json!({ "physical_reset": "disabled" }));
+        assert_eq!(set(json!(null)).unwrap(), json!({}));
+        for wrong in [json!(false), json!("never"), json!({})] {
+            assert!(set(wrong).is_err());
         }
     }
 

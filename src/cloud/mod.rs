@@ -12,6 +12,7 @@ pub mod mqtt;
 pub mod reach;
 pub mod store;
 pub mod tls;
+pub mod vetted;
 
 pub use claims::ClaimApi;
 pub use client::{Client, ClientError, Reply, Transport};

@@ -110,6 +110,9 @@ async fn main(
     let mut supervisor = Supervisor::default();
     let wake = Arc::new(Notify::new());
     let (journal, journal_task) = journal(db.clone(), Arc::clone(&wake));
+    // Rung when there may be something to upload.
+    let files = Arc::new(Notify::new());
+    let journal_task = journal_task.telling_of_files(Arc::clone(&files));
     supervisor.spawn(Phase::Journal, "journal", journal_task.run());
     if let Some((aside, salvage)) = &report.recovered {
         tracing::warn!(aside = %aside.display(), rows = salvage.salvaged, "database was damaged, salvaged what could be read");
@@ -147,6 +150,8 @@ async fn main(
         .context("cannot read the twin")?;
     let (status, desk) = (StatusHub::default(), Desk::default());
     let restart = Arc::new(Notify::new());
+    let disk = Disk::default();
+    let (effective, in_force) = watch::channel(loaded.effective.clone());
     let online = match &config.cloud {
         Some(cloud) => {
             let parts = online::Parts {
@@ -161,7 +166,10 @@ async fn main(
                 status: status.clone(),
                 desk: desk.clone(),
                 spool: spool.clone(),
+                disk: disk.clone(),
+                in_force,
                 wake: Arc::clone(&wake),
+                files,
                 restart: Arc::clone(&restart),
             };
             Some(Online::begin(parts, &mut supervisor)?)
@@ -190,7 +198,6 @@ async fn main(
         health.run(supervisor.stop_token(Phase::Intake)),
     );
     serve(&mut supervisor, &config, &status, &time, &db);
-    let disk = Disk::default();
     let janitor = Janitor::new(janitor::Parts {
         db: db.clone(),
         spool: spool.clone(),
@@ -244,6 +251,7 @@ async fn main(
             .as_ref()
             .map_or_else(|| watch::channel(None).1, Online::clients),
         heartbeat,
+        effective,
         status,
         refresh: online.as_ref().map(Online::refresh).unwrap_or_default(),
     };

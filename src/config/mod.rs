@@ -10,11 +10,14 @@ mod retention;
 mod source;
 pub mod summary;
 pub(crate) mod table;
+pub(crate) mod upload;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
+
+pub use upload::{Hours, UploadConfig, UploadPolicy};
 
 use crate::model::{CameraId, Network, RecordMode, Secret};
 use crate::units::ByteSize;
@@ -70,6 +73,8 @@ pub struct Config {
     pub retention: RetentionConfig,
     /// The cloud; `None` runs standalone.
     pub cloud: Option<CloudConfig>,
+    /// What leaves this device, how fast, and when.
+    pub upload: UploadConfig,
     /// The link to the cloud's broker, where the credentials name one.
     pub mqtt: MqttConfig,
     /// Button and light of this box.
@@ -206,6 +211,8 @@ pub struct RecordingConfig {
     pub audio: bool,
     /// Bytes that this camera may keep; `None`: as much as all together may.
     pub quota: Option<ByteSize>,
+    /// What of it goes to the cloud by itself; `None`: as `[upload]` says.
+    pub upload: Option<UploadPolicy>,
 }
 
 /// How motion is detected.

@@ -11,8 +11,10 @@ use super::mqtt::mqtt_config;
 use super::retention::{camera_quota, retention_config, size};
 use super::source::{Streams, source};
 use super::table::{Faults, Kind, Section, pointer};
+use super::upload::{policy, upload_config};
 use super::{
-    CameraConfig, CloudConfig, Config, Fault, MotionConfig, RecordingConfig, SpoolConfig, Zone,
+    CameraConfig, CloudConfig, Config, Fault, MotionConfig, RecordingConfig, SpoolConfig,
+    UploadConfig, Zone,
 };
 use crate::model::{CameraId, Network, RecordMode, Secret};
 use crate::units::ByteSize;
@@ -44,6 +46,7 @@ impl Config {
         let spool = top.table("spool");
         let retention = top.table("retention");
         let cloud = top.take("cloud");
+        let upload = top.table("upload");
         let mqtt = top.table("mqtt");
         let board = top.table("board");
         let cameras = top.tables("camera", MAX_CAMERAS);
@@ -68,6 +71,12 @@ impl Config {
                     None
                 }
                 None => None,
+            },
+            upload: {
+                let mut section = Section::new("upload", upload, &mut faults);
+                let config = upload_config(&mut section, &UploadConfig::default());
+                section.end();
+                config
             },
             mqtt: mqtt_config(Section::new("mqtt", mqtt, &mut faults)),
             board: board::config(Section::new("board", board, &mut faults)),
@@ -260,6 +269,7 @@ pub(crate) fn recording_config(mut s: Section<'_>) -> RecordingConfig {
             .unwrap_or(seconds(60)),
         audio: s.boolean("audio").unwrap_or(true),
         quota: camera_quota(&mut s),
+        upload: policy(&mut s, "upload"),
     };
     s.end();
     config

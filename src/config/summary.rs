@@ -15,6 +15,7 @@ pub fn summary(config: &Config) -> Value {
                    "min_free": config.spool.min_free.to_string() },
         "retention": { "quota": format!("{:?}", config.retention.quota),
                        "max_age_s": config.retention.max_age.map(|d| d.as_secs()) },
+        "upload": format!("{:?}", config.upload),
         "cloud": cloud,
         "cameras": config.cameras.iter().map(camera).collect::<Vec<_>>(),
     })

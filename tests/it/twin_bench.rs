@@ -155,6 +155,8 @@ impl Bench {
         let reach = Reach {
             cameras,
             clients: watch::channel(Some(self.client.clone())).1,
+            effective: tokio::sync::watch::channel(sentrycam::twin::Effective::local(&self.config))
+                .0,
             heartbeat: watch::channel(None).0,
             status: status.clone(),
             refresh: Arc::default(),

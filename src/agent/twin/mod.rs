@@ -139,6 +139,8 @@ pub struct Reach {
     pub clients: Clients,
     /// Time between heartbeats.
     pub heartbeat: watch::Sender<Option<Duration>>,
+    /// What is in force, for whoever goes by other parts of it.
+    pub effective: watch::Sender<Effective>,
     /// Where the version is shown.
     pub status: StatusHub,
     /// Told by whoever knows that there is another twin; see [`TwinHandle::refresh`].
@@ -435,6 +437,11 @@ impl Twin {
         let own = self.local.cloud.as_ref().map(|c| c.heartbeat);
         let every = own.map(|own| cloud.heartbeat.unwrap_or(own));
         self.reach.heartbeat.send_replace(every);
+        self.reach.effective.send_if_modified(|known| {
+            let changed = *known != self.effective;
+            known.clone_from(&self.effective);
+            changed
+        });
     }
 
     async fn put_in_force(&self) {

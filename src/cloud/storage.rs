@@ -92,6 +92,7 @@ impl Storage {
         range: Range,
         throttle: Throttle,
         moved: Arc<AtomicU64>,
+        now: Wall,
     ) -> Result<Stored, ClientError> {
         let progress = Arc::clone(&moved);
         let body = Pieces::new(range, throttle, moved);
@@ -112,7 +113,7 @@ impl Storage {
                     return Ok(Stored {
                         status: answer.status().as_u16(),
                         etag: text(answer.headers(), "etag").to_owned(),
-                        retry_after: retry_after(text(answer.headers(), "retry-after"), Wall::EPOCH),
+                        retry_after: retry_after(text(answer.headers(), "retry-after"), now),
                     });
                 }
                 () = tokio::time::sleep(self.patience / 4) => {

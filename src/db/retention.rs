@@ -250,9 +250,7 @@ pub fn revise(conn: &Connection, id: RecordingId) -> Result<Option<(u32, String)
     )?;
     let mut rows = stmt.query(params![id.0])?;
     let row = rows.next()?;
-    Ok(row
-        .map(|r| Ok::<_, DbError>((r.get(0)?, r.get(1)?)))
-        .transpose()?)
+    row.map(|r| Ok((r.get(0)?, r.get(1)?))).transpose()
 }
 
 /// Adopts a file of which the store knew nothing: its row as the file tells it, in a boot of its own that comes before

@@ -115,7 +115,10 @@ fn the_table_of_the_contract() {
         |status, code, body: &str| after_complete(&answer(status, code, body.as_bytes()), 5, "ab");
     let good = r#"{"upload_id":"x","status":"available","size":5,"sha256":"ab"}"#;
     assert_eq!(complete(200, "", good), Next::Available);
-    assert_eq!(complete(200, "", &good.replace('5', "6")), Next::Mismatch);
+    assert_eq!(
+        complete(200, "", &good.replace(":5,", ":6,")),
+        Next::Mismatch
+    );
     assert_eq!(complete(202, "", ""), Next::Soon(AGAIN));
     assert_eq!(complete(409, "incomplete", ""), Next::Renew);
     assert_eq!(complete(409, "mismatch", ""), Next::Mismatch);

@@ -54,7 +54,6 @@ async fn motion_becomes_a_row_that_is_available_and_an_object_that_plays() {
     let scene = Scene {
         quiet: 6,
         motion: 3,
-        ..Scene::default()
     };
     let camera = TestCamera::start(pattern(scene)).unwrap();
     let (home, edge_id) = device(

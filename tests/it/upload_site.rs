@@ -26,6 +26,7 @@ use sentrycam_cloud::testing::Cloud;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -43,7 +44,7 @@ pub struct Site {
     pub settings: watch::Sender<Settings>,
     parts: Parts,
     client: Client,
-    running: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
+    running: Option<(CancellationToken, JoinSet<()>)>,
     made: u64,
 }
 
@@ -214,14 +215,16 @@ impl Site {
     pub fn start(&mut self) {
         let stop = CancellationToken::new();
         let task = MediaUpload::new(self.parts.clone(), self.client.clone()).run(stop.clone());
-        self.running = Some((stop, tokio::spawn(task)));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(task);
+        self.running = Some((stop, tasks));
     }
 
     /// Ends it wherever it is.
     pub async fn stop(&mut self) {
-        if let Some((stop, task)) = self.running.take() {
+        if let Some((stop, mut tasks)) = self.running.take() {
             stop.cancel();
-            task.await.unwrap();
+            tasks.join_next().await.unwrap().unwrap();
         }
     }
 

@@ -322,11 +322,18 @@ impl<T: Transport> MediaUpload<T> {
             bucket.take(bytes, time.mono())
         });
         let moved = Arc::new(AtomicU64::new(0));
-        let began = self.parts.time.mono();
+        let (began, now) = (self.parts.time.mono(), self.parts.time.wall());
         let outcome = self
             .parts
             .storage
-            .put(target, &part.headers, range, throttle, Arc::clone(&moved))
+            .put(
+                target,
+                &part.headers,
+                range,
+                throttle,
+                Arc::clone(&moved),
+                now,
+            )
             .await;
         let bytes = moved.load(Ordering::Relaxed);
         let (put, rest, etag) = match outcome {
@@ -349,7 +356,6 @@ impl<T: Transport> MediaUpload<T> {
         if let Some(etag) = &etag {
             known.insert(n, etag.clone());
         }
-        // Shares a commit: what is lost of it in a power cut is asked of the storage.
         let noted = move |c: &crate::db::Connection, _: &crate::db::Run| {
             uploads::sent(c, file, bytes, &today, etag.as_deref().map(|tag| (n, tag)))
         };

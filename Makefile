@@ -2,6 +2,7 @@
 # make test                                               everything that CI runs
 # make bench                                              figures, into target/bench/*.json and on the screen
 # make crash [ROUNDS=100]                                 kill -9 at random moments
+# make upload-cuts [ROUNDS=200]                           uploads that are cut at random offsets
 # make broker-kills [ROUNDS=200]                          kill -9 of the broker while states are committed
 
 SHELL := /bin/bash
@@ -15,7 +16,7 @@ PACKAGES := gcc pkg-config libclang-dev libgstreamer1.0-dev libgstreamer-plugins
     gstreamer1.0-libav gstreamer1.0-x gstreamer1.0-tools glib-networking ca-certificates ffmpeg mosquitto postgresql \
     python3-venv procps util-linux dbus-daemon
 
-.PHONY: demo test bench crash broker-kills deps deny lint footage
+.PHONY: demo test bench crash broker-kills upload-cuts deps deny lint footage
 
 demo: deps footage
 	$(CARGO) build -q --workspace --bins
@@ -35,6 +36,10 @@ broker-kills: ROUNDS = 200
 broker-kills: deps
 	BROKER_KILLS=$(ROUNDS) $(CARGO) test --workspace --test it broker_kills -- --nocapture --test-threads 1
 
+upload-cuts: ROUNDS = 200
+upload-cuts: deps
+	UPLOAD_CUTS=$(ROUNDS) $(CARGO) test --workspace --test it upload::cut -- --nocapture --test-threads 1
+
 # Some 25 minutes, most of them recording; the figures also go to target/bench/*.json.
 bench: deps footage
 	cross/deps.sh motion
@@ -44,6 +49,7 @@ bench: deps footage
 	target/release/sentrycam-bench commands
 	target/release/sentrycam-bench claim
 	target/release/sentrycam-bench drain
+	target/release/sentrycam-bench upload
 	$(CARGO) bench --workspace --bench motion --bench outbox --bench signing
 
 footage: deps

@@ -113,6 +113,9 @@ async fn main(
     let mut supervisor = Supervisor::default();
     let wake = Arc::new(Notify::new());
     let (journal, journal_task) = journal(db.clone(), Arc::clone(&wake));
+    // Rung when there may be something to upload.
+    let files = Arc::new(Notify::new());
+    let journal_task = journal_task.telling_of_files(Arc::clone(&files));
     supervisor.spawn(Phase::Journal, "journal", journal_task.run());
     if let Some((aside, salvage)) = &report.recovered {
         tracing::warn!(aside = %aside.display(), rows = salvage.salvaged, "database was damaged, salvaged what could be read");
@@ -151,6 +154,7 @@ async fn main(
 
     let (status, desk) = (StatusHub::default(), Desk::default());
     let restart = Arc::new(Notify::new());
+    let disk = Disk::default();
     let online = match &config.cloud {
         Some(cloud) => {
             let parts = online::Parts {
@@ -166,7 +170,9 @@ async fn main(
                 desk: desk.clone(),
                 in_force: seen,
                 spool: spool.clone(),
+                disk: disk.clone(),
                 wake: Arc::clone(&wake),
+                files,
                 restart: Arc::clone(&restart),
             };
             Some(Online::begin(parts, &mut supervisor)?)
@@ -195,7 +201,6 @@ async fn main(
         health.run(supervisor.stop_token(Phase::Intake)),
     );
     serve(&mut supervisor, &config, &status, &time, &db);
-    let disk = Disk::default();
     let janitor = Janitor::new(janitor::Parts {
         db: db.clone(),
         spool: spool.clone(),

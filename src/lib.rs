@@ -12,7 +12,7 @@
 //! | 4 composition | `main`, [`cli`], [`daemon`] |
 //! | 3 tasks | [`agent`] |
 //! | 2 adapters | [`media`], [`db`], [`cloud`], [`spool`], [`board`], [`supervise`] |
-//! | 1 decisions | [`motion`], [`recording`], [`claim`], [`command`], [`link`], [`outbox`], [`restart`], [`wire`], [`twin`], [`config`] |
+//! | 1 decisions | [`motion`], [`recording`], [`claim`], [`command`], [`link`], [`outbox`], [`restart`], [`wire`], [`twin`], [`upload`], [`config`] |
 //! | 0 vocabulary | [`model`], [`time`], [`units`] |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -38,4 +38,5 @@ pub mod supervise;
 pub mod time;
 pub mod twin;
 pub mod units;
+pub mod upload;
 pub mod wire;

@@ -95,6 +95,7 @@ impl Bench {
             keys: keys.clone(),
             rotation: None,
             unclaim: None,
+            uploads: None,
             status: StatusHub::default(),
             config: Arc::new(|| json!({})),
         };

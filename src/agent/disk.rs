@@ -31,6 +31,11 @@ impl Disk {
         self.lock().storage.takes_clips()
     }
 
+    /// Whether files can be read.
+    pub fn readable(&self) -> bool {
+        self.lock().storage < Storage::Unreadable
+    }
+
     /// The janitor looked. What writing met is forgotten where the cause of it is over.
     pub fn judged(&self, storage: Storage) {
         let mut known = self.lock();

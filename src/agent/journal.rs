@@ -102,21 +102,39 @@ pub struct JournalTask {
     entries: mpsc::Receiver<Entry>,
     db: Db,
     wake: Arc<Notify>,
+    files: Arc<Notify>,
 }
 
 /// Makes the handle and the task.
 pub fn journal(db: Db, wake: Arc<Notify>) -> (Journal, JournalTask) {
     let (tx, entries) = mpsc::channel(QUEUE);
-    (Journal(tx), JournalTask { entries, db, wake })
+    let files = Arc::default();
+    let task = JournalTask {
+        entries,
+        db,
+        wake,
+        files,
+    };
+    (Journal(tx), task)
 }
 
 impl JournalTask {
+    /// Rings `files` for each clip that is kept.
+    pub fn telling_of_files(mut self, files: Arc<Notify>) -> Self {
+        self.files = files;
+        self
+    }
+
     /// Runs until every handle is gone and every entry is on disk.
     pub async fn run(mut self) {
         let mut group = Vec::new();
         while self.entries.recv_many(&mut group, 32).await > 0 {
             for entry in group.drain(..) {
+                let kept = matches!(entry.fact, Fact::ClipKept { .. });
                 commit(&self.db, entry).await;
+                if kept {
+                    self.files.notify_one();
+                }
             }
             self.wake.notify_one();
         }

@@ -8,6 +8,7 @@
 //! | [`claimed`] | runs what needs the cloud while there are keys |
 //! | [`wipe`] | runs once: removes what a former owner left |
 //! | [`uploader`] | brings the outbox to the cloud |
+//! | [`media_upload`] | brings clips and pictures to object storage |
 //! | [`inbox`], [`poll`] | take commands in: from whoever brings them, by asking the cloud |
 //! | [`executor`] | carries them out, one after another |
 //! | [`link`] | MQTT: presence, hints, what the cloud sends |
@@ -29,6 +30,7 @@ pub mod inbox;
 pub mod janitor;
 pub mod journal;
 pub mod link;
+pub mod media_upload;
 pub mod poll;
 pub mod records;
 pub mod reindex;

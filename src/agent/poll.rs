@@ -186,6 +186,7 @@ impl<T: Transport> Poll<T> {
         let call = Call {
             path,
             body: None,
+            delete: false,
             content_type: "",
             idempotency_key: None,
             if_none_match: None,

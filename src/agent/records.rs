@@ -216,6 +216,44 @@ pub fn recording_deleted(
     )
 }
 
+/// `recording.locked`: a person keeps it from retention, or no longer.
+pub fn recording_locked(
+    id: RecordId,
+    camera: &str,
+    recording: RecordingId,
+    locked: bool,
+    rev: u32,
+    at: Mono,
+) -> Record {
+    let data =
+        json!({ "recording_id": recording, "camera_id": camera, "locked": locked, "rev": rev });
+    let (kind, class) = ("recording.locked", Class::Metadata);
+    record(id, kind, class, Some(camera), at, data)
+}
+
+/// `recording.uploaded`: the cloud said that it has verified the file.
+pub fn recording_uploaded(
+    id: RecordId,
+    camera: &str,
+    recording: RecordingId,
+    rev: u32,
+    at: Mono,
+) -> Record {
+    let data = json!({ "recording_id": recording, "camera_id": camera, "rev": rev });
+    let (kind, class) = ("recording.uploaded", Class::Metadata);
+    record(id, kind, class, Some(camera), at, data)
+}
+
+/// `agent.health`: a file will not be uploaded as it is. An alarm: evidence stays on the device alone.
+pub fn upload_failed(id: RecordId, camera: &str, file: &str, code: &str, at: Mono) -> Record {
+    let data = json!({ "status": "degraded",
+                       "upload": { "state": "failed", "camera_id": camera, "file": file, "code": code } });
+    Record {
+        severity: Severity::Warning,
+        ..record(id, "agent.health", Class::Alarm, None, at, data)
+    }
+}
+
 /// `snapshot.deleted`: the bytes are gone.
 pub fn snapshot_deleted(
     id: RecordId,

@@ -6,7 +6,7 @@
 
 use crate::db::events::{Orphan, end, last_proof, orphans};
 use crate::db::recordings::{KeptFile, RecordingRow, first_clip, keep, mark, unfinished};
-use crate::db::{Db, DbError, IdSource, Run, Urgency, outbox};
+use crate::db::{Db, DbError, IdSource, Run, Urgency, outbox, uploads};
 use crate::model::{ClipState, RecordId};
 use crate::spool::Spool;
 use crate::spool::salvage::{Outcome, salvage};
@@ -78,6 +78,9 @@ pub async fn repair(
         db.call(Urgency::Now, move |c, run| finish(c, run, orphan, id))
             .await?;
     }
+    // Nothing is being uploaded yet; what is held would never be deleted.
+    db.call(Urgency::Now, |c, _| uploads::after_start(c))
+        .await?;
     Ok(repaired)
 }
 

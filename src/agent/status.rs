@@ -95,6 +95,9 @@ pub struct Status {
     /// What is kept, what was deleted and why, and how the disk is.
     #[serde(default)]
     pub storage: serde_json::Value,
+    /// What waits for its upload, what stays here, and how fast it goes.
+    #[serde(default)]
+    pub upload: serde_json::Value,
 }
 
 /// Where tasks publish; cheap to clone.

@@ -92,6 +92,9 @@ fn show(s: &Status) -> anyhow::Result<()> {
     for line in storage(&s.storage) {
         println!("{line}");
     }
+    for line in uploads(&s.upload) {
+        println!("{line}");
+    }
     println!();
     let mut table = output::table(&[
         "CAMERA",
@@ -160,6 +163,48 @@ fn storage(storage: &serde_json::Value) -> Vec<String> {
             "disk:  {}: {}",
             state.to_uppercase(),
             storage["advice"].as_str().unwrap_or_default()
+        ));
+    }
+    lines
+}
+
+/// What waits for its upload, what stays here, how fast it goes.
+fn uploads(upload: &serde_json::Value) -> Vec<String> {
+    let Some(state) = upload["state"].as_str() else {
+        return Vec::new();
+    };
+    let (queue, count) = (&upload["queue"], |v: &serde_json::Value| {
+        v.as_u64().unwrap_or(0)
+    });
+    let size = |v: &serde_json::Value| ByteSize(count(v)).to_string();
+    let why = upload["last_error"].as_str().or(upload["held"].as_str());
+    let why = why.map(|w| format!(" ({w})")).unwrap_or_default();
+    let rate = match count(&upload["rate_bps"]) {
+        0 => String::new(),
+        rate => format!(", last at {} kbit/s", rate / 125),
+    };
+    let mut lines = vec![format!(
+        "upload: {state}{why}; {} file(s) wait ({}), {} done since the start{rate}, {} today",
+        count(&queue["files"]),
+        size(&queue["bytes"]),
+        count(&upload["uploaded"]),
+        size(&upload["sent_today_bytes"]),
+    )];
+    let (local, failed) = (count(&queue["local_files"]), count(&queue["failed"]));
+    if local > 0 {
+        let failed = match failed {
+            0 => String::new(),
+            n => format!(", {n} of them because they cannot be uploaded"),
+        };
+        let bytes = size(&queue["local_bytes"]);
+        lines.push(format!(
+            "upload: {local} file(s) stay here ({bytes}){failed}"
+        ));
+    }
+    if upload["zone_unknown"] == true {
+        let zone = upload["time_zone"].as_str().unwrap_or_default();
+        lines.push(format!(
+            "upload: this machine does not know the time zone {zone}, UTC counts"
         ));
     }
     lines

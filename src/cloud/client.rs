@@ -115,6 +115,8 @@ pub struct Call<'a> {
     pub path: &'a str,
     /// Body of a POST; `None` is a GET.
     pub body: Option<&'a [u8]>,
+    /// Without a body: a DELETE.
+    pub delete: bool,
     /// Of `body`.
     pub content_type: &'a str,
     /// Same for every attempt of one batch.
@@ -190,10 +192,10 @@ impl Transport for Client {
         created: Wall,
         nonce: [u8; 16],
     ) -> Result<Reply, ClientError> {
-        let method = if call.body.is_some() {
-            Method::POST
-        } else {
-            Method::GET
+        let method = match call.body {
+            Some(_) => Method::POST,
+            None if call.delete => Method::DELETE,
+            None => Method::GET,
         };
         let credentials = self.keys.of(call.key);
         let mut url = self.base(&credentials.api_base);
@@ -346,6 +348,17 @@ pub(super) fn http(
     timeout: Duration,
     idle: usize,
 ) -> Result<reqwest::Client, ClientError> {
+    builder(tls, timeout, idle)
+        .build()
+        .map_err(|e| ClientError::Setup(chain(&e)))
+}
+
+/// What every client of ours is: TLS 1.2 or 1.3 by our roots, http/1.1, no redirect, no proxy.
+pub(super) fn builder(
+    tls: rustls::ClientConfig,
+    timeout: Duration,
+    idle: usize,
+) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .http1_only()
@@ -361,8 +374,6 @@ pub(super) fn http(
             env!("CARGO_PKG_VERSION"),
             std::env::consts::ARCH
         ))
-        .build()
-        .map_err(|e| ClientError::Setup(chain(&e)))
 }
 
 type Cause<'e> = &'e (dyn std::error::Error + 'static);

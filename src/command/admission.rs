@@ -190,7 +190,10 @@ mod tests {
                     json!({ "camera_id": "c", "recording_id": Uuid::from_u128(2),
                                                 "max_duration_s": 5 })
                 }
-                Kind::RecordingStop | Kind::RecordingLock | Kind::RecordingUnlock => {
+                Kind::RecordingStop
+                | Kind::RecordingLock
+                | Kind::RecordingUnlock
+                | Kind::RecordingUpload => {
                     json!({ "recording_id": Uuid::from_u128(2) })
                 }
                 Kind::Snapshot => json!({ "camera_id": "c", "snapshot_id": Uuid::from_u128(2) }),

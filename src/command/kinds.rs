@@ -21,6 +21,8 @@ pub enum Kind {
     RecordingLock,
     /// `recording.unlock`
     RecordingUnlock,
+    /// `recording.upload`
+    RecordingUpload,
     /// `snapshot`
     Snapshot,
     /// `twin.refresh`
@@ -39,11 +41,12 @@ pub enum Kind {
 
 impl Kind {
     /// All that this version knows.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Kind::RecordingStart,
         Kind::RecordingStop,
         Kind::RecordingLock,
         Kind::RecordingUnlock,
+        Kind::RecordingUpload,
         Kind::Snapshot,
         Kind::TwinRefresh,
         Kind::SyncNow,
@@ -60,6 +63,7 @@ impl Kind {
             Kind::RecordingStop => "recording.stop",
             Kind::RecordingLock => "recording.lock",
             Kind::RecordingUnlock => "recording.unlock",
+            Kind::RecordingUpload => "recording.upload",
             Kind::Snapshot => "snapshot",
             Kind::TwinRefresh => "twin.refresh",
             Kind::SyncNow => "sync.now",
@@ -82,6 +86,7 @@ impl Kind {
             | Kind::RecordingStop
             | Kind::RecordingLock
             | Kind::RecordingUnlock
+            | Kind::RecordingUpload
             | Kind::Snapshot => 10,
             Kind::TwinRefresh | Kind::SyncNow => 30,
             Kind::KeyRotate | Kind::DiagCollect => 120,
@@ -96,6 +101,7 @@ impl Kind {
             Kind::RecordingStop
             | Kind::RecordingLock
             | Kind::RecordingUnlock
+            | Kind::RecordingUpload
             | Kind::Snapshot
             | Kind::TwinRefresh
             | Kind::SyncNow
@@ -109,13 +115,12 @@ impl Kind {
     /// Does no harm when it runs late: it may run while the time is not known.
     pub fn safe_without_time(self) -> bool {
         match self {
-            Kind::RecordingStop
-            | Kind::RecordingLock
-            | Kind::TwinRefresh
-            | Kind::SyncNow
-            | Kind::DiagCollect => true,
+            Kind::RecordingStop | Kind::TwinRefresh | Kind::SyncNow | Kind::DiagCollect => true,
+            // A lock may be one that takes another off again.
             Kind::RecordingStart
+            | Kind::RecordingLock
             | Kind::RecordingUnlock
+            | Kind::RecordingUpload
             | Kind::Snapshot
             | Kind::Reboot
             | Kind::KeyRotate
@@ -161,9 +166,11 @@ pub enum Command {
     /// End such a recording.
     RecordingStop(OneRecording),
     /// Keep a recording, whatever the quotas say.
-    RecordingLock(OneRecording),
+    RecordingLock(RecordingLock),
     /// Let it go like any other.
     RecordingUnlock(OneRecording),
+    /// Bring a recording to the cloud that policy keeps here.
+    RecordingUpload(OneRecording),
     /// Take a picture.
     Snapshot(Snapshot),
     /// Ask for the twin.
@@ -195,7 +202,22 @@ pub struct RecordingStart {
     pub event_id: Option<EventId>,
 }
 
-/// Arguments of `recording.stop`, `lock` and `unlock`.
+/// Arguments of `recording.lock`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordingLock {
+    /// Which.
+    pub recording_id: RecordingId,
+    /// `false` lets it go like any other.
+    #[serde(default = "yes")]
+    pub locked: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Arguments of `recording.stop`, `unlock` and `upload`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OneRecording {
@@ -278,6 +300,7 @@ impl Command {
             Kind::RecordingStop => Command::RecordingStop(read(args)?),
             Kind::RecordingLock => Command::RecordingLock(read(args)?),
             Kind::RecordingUnlock => Command::RecordingUnlock(read(args)?),
+            Kind::RecordingUpload => Command::RecordingUpload(read(args)?),
             Kind::Snapshot => Command::Snapshot(read(args)?),
             Kind::TwinRefresh => read::<Nothing>(args).map(|_| Command::TwinRefresh)?,
             Kind::SyncNow => read::<Nothing>(args).map(|_| Command::SyncNow)?,
@@ -307,6 +330,7 @@ impl Command {
             Command::RecordingStop(_) => Kind::RecordingStop,
             Command::RecordingLock(_) => Kind::RecordingLock,
             Command::RecordingUnlock(_) => Kind::RecordingUnlock,
+            Command::RecordingUpload(_) => Kind::RecordingUpload,
             Command::Snapshot(_) => Kind::Snapshot,
             Command::TwinRefresh => Kind::TwinRefresh,
             Command::SyncNow => Kind::SyncNow,

@@ -10,13 +10,16 @@ mod retention;
 mod source;
 pub mod summary;
 pub(crate) mod table;
+pub(crate) mod upload;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
 
-use crate::model::{CameraId, RecordMode, Secret};
+pub use upload::{Hours, UploadConfig, UploadPolicy};
+
+use crate::model::{CameraId, Network, RecordMode, Secret};
 use crate::units::ByteSize;
 
 /// One fault of a configuration file.
@@ -70,6 +73,8 @@ pub struct Config {
     pub retention: RetentionConfig,
     /// The cloud; `None` runs standalone.
     pub cloud: Option<CloudConfig>,
+    /// What leaves this device, how fast, and when.
+    pub upload: UploadConfig,
     /// The link to the cloud's broker, where the credentials name one.
     pub mqtt: MqttConfig,
     /// Button and light of this box.
@@ -124,6 +129,8 @@ pub struct CloudConfig {
     pub claim_code_file: PathBuf,
     /// Announce an open claim window on the local network.
     pub announce: bool,
+    /// Networks that uploads and live video may go to though they are not public; never set by the twin.
+    pub allow_private: Vec<Network>,
 }
 
 /// Button and light; the agent works without either.
@@ -204,6 +211,8 @@ pub struct RecordingConfig {
     pub audio: bool,
     /// Bytes that this camera may keep; `None`: as much as all together may.
     pub quota: Option<ByteSize>,
+    /// What of it goes to the cloud by itself; `None`: as `[upload]` says.
+    pub upload: Option<UploadPolicy>,
 }
 
 /// How motion is detected.

@@ -11,10 +11,12 @@ use super::mqtt::mqtt_config;
 use super::retention::{camera_quota, retention_config, size};
 use super::source::{Streams, source};
 use super::table::{Faults, Kind, Section, pointer};
+use super::upload::{policy, upload_config};
 use super::{
-    CameraConfig, CloudConfig, Config, Fault, MotionConfig, RecordingConfig, SpoolConfig, Zone,
+    CameraConfig, CloudConfig, Config, Fault, MotionConfig, RecordingConfig, SpoolConfig,
+    UploadConfig, Zone,
 };
-use crate::model::{CameraId, RecordMode, Secret};
+use crate::model::{CameraId, Network, RecordMode, Secret};
 use crate::units::ByteSize;
 
 /// Cameras of one agent.
@@ -44,6 +46,7 @@ impl Config {
         let spool = top.table("spool");
         let retention = top.table("retention");
         let cloud = top.take("cloud");
+        let upload = top.table("upload");
         let mqtt = top.table("mqtt");
         let board = top.table("board");
         let cameras = top.tables("camera", MAX_CAMERAS);
@@ -68,6 +71,12 @@ impl Config {
                     None
                 }
                 None => None,
+            },
+            upload: {
+                let mut section = Section::new("upload", upload, &mut faults);
+                let config = upload_config(&mut section, &UploadConfig::default());
+                section.end();
+                config
             },
             mqtt: mqtt_config(Section::new("mqtt", mqtt, &mut faults)),
             board: board::config(Section::new("board", board, &mut faults)),
@@ -144,6 +153,9 @@ fn cloud_config(mut s: Section<'_>, state_dir: &Path) -> CloudConfig {
             .path_buf("claim_code_file")
             .unwrap_or_else(|| "/boot/firmware/sentrycam-claim.txt".into()),
         announce: s.boolean("announce").unwrap_or(true),
+        allow_private: s
+            .read("allow_private", &[Kind::List], networks)
+            .unwrap_or_default(),
     };
     s.end();
     config
@@ -160,6 +172,14 @@ pub(crate) fn api_base(v: &toml::Value) -> Result<Url, String> {
         && url.fragment().is_none();
     let good = url.scheme() == "https" && url.has_host() && plain;
     good.then_some(url).ok_or_else(|| wrong.into())
+}
+
+fn networks(v: &toml::Value) -> Result<Vec<Network>, String> {
+    let list = v.as_array().filter(|l| l.len() <= 16);
+    let list = list.ok_or("must be a list of at most 16 networks")?;
+    list.iter()
+        .map(|v| v.as_str().ok_or("must be networks in quotes")?.parse())
+        .collect()
 }
 
 /// Reads one camera. `local` serves where the table says nothing of where the video comes from.
@@ -249,6 +269,7 @@ pub(crate) fn recording_config(mut s: Section<'_>) -> RecordingConfig {
             .unwrap_or(seconds(60)),
         audio: s.boolean("audio").unwrap_or(true),
         quota: camera_quota(&mut s),
+        upload: policy(&mut s, "upload"),
     };
     s.end();
     config

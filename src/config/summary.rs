@@ -16,6 +16,7 @@ pub fn summary(config: &Config, cameras: &[CameraConfig]) -> Value {
                    "min_free": config.spool.min_free.to_string() },
         "retention": { "quota": format!("{:?}", config.retention.quota),
                        "max_age_s": config.retention.max_age.map(|d| d.as_secs()) },
+        "upload": format!("{:?}", config.upload),
         "cloud": cloud,
         "cameras": cameras.iter().map(camera).collect::<Vec<_>>(),
     })

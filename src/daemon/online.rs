@@ -12,10 +12,12 @@ use crate::agent::camera::Desk;
 use crate::agent::claimed::{Clients, while_claimed};
 use crate::agent::claimer::{self, Claimer};
 use crate::agent::commands::{self, Commands};
+use crate::agent::disk::Disk;
 use crate::agent::executor::{Describe, Hands, Rotation, Unclaim};
 use crate::agent::inbox::Inbox;
 use crate::agent::journal::Journal;
 use crate::agent::link::{self, Link, LinkConfig, Plugs};
+use crate::agent::media_upload::{self, MediaUpload, Settings, UploadHandle};
 use crate::agent::status::StatusHub;
 use crate::agent::time::TimeKeeper;
 use crate::agent::twin::{Fetcher, TwinHandle};
@@ -25,6 +27,7 @@ use crate::board::entropy::Entropy;
 use crate::board::logind::Logind;
 use crate::cloud::client::Transport as _;
 use crate::cloud::mqtt::Mqtts;
+use crate::cloud::storage::Storage;
 use crate::cloud::tls::{self, TlsConfigs};
 use crate::cloud::{Client, Store};
 use crate::command::kinds;
@@ -41,6 +44,9 @@ const LAST_SYNC: Duration = Duration::from_millis(2500);
 /// The link says that it goes.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
+/// Nothing of an upload moves for so long: the connection is dead.
+const STALL: Duration = Duration::from_secs(30);
+
 /// What it is made of.
 pub struct Parts<'c> {
     pub config: &'c Config,
@@ -56,8 +62,11 @@ pub struct Parts<'c> {
     /// What the twin says, or the configuration alone.
     pub in_force: watch::Receiver<Effective>,
     pub spool: Spool,
+    pub disk: Disk,
     /// Wakes the uploader.
     pub wake: Arc<Notify>,
+    /// Wakes the media upload.
+    pub files: Arc<Notify>,
     /// Starts the agent anew.
     pub restart: Arc<Notify>,
 }
@@ -84,6 +93,7 @@ impl Online {
     pub fn begin(p: Parts<'_>, supervisor: &mut Supervisor) -> anyhow::Result<Online> {
         let source = p.time.clone();
         let tls = tls::client_config(p.cloud.ca_file.as_deref(), Arc::new(move || source.wall()))?;
+        let media = media_parts(&p, &tls, supervisor)?;
         let (told, sync) = watch::channel(SyncStatus::default());
         let (claimer, handle) = Claimer::new(claimer::Parts {
             cloud: p.cloud.clone(),
@@ -131,6 +141,12 @@ impl Online {
         let uploader = while_claimed(clients, stop, Duration::ZERO, uploader, idle);
         supervisor.spawn(Phase::Sync, "uploader", uploader);
 
+        let uploads = media.handle.clone();
+        let upload = move |client: Client, stop| MediaUpload::new(media.clone(), client).run(stop);
+        let (clients, stop) = (handle.clients.clone(), supervisor.stop_token(Phase::Intake));
+        let upload = while_claimed(clients, stop, Duration::ZERO, upload, || {});
+        supervisor.spawn(Phase::Intake, "media-upload", upload);
+
         let (inbox_tx, inbox) = watch::channel(None);
         // Away since ever, until a link says otherwise.
         let (away, broker_away) = watch::channel(Some(Mono(0)));
@@ -159,6 +175,7 @@ impl Online {
                     entropy: entropy.clone(),
                 }),
                 unclaim: Some(unclaim(handle.clone())),
+                uploads: Some(uploads.clone()),
                 status: status.clone(),
                 config: Arc::clone(&config),
             }
@@ -282,6 +299,41 @@ impl Online {
         let broker = Mqtts::new(account, self.tls.usual.clone(), keep_alive);
         Some(Link::new(broker, config, deps, plugs))
     }
+}
+
+/// What the media upload is made of; its settings follow the twin.
+fn media_parts(
+    p: &Parts<'_>,
+    tls: &TlsConfigs,
+    supervisor: &mut Supervisor,
+) -> anyhow::Result<media_upload::Parts> {
+    let (told, settings) = watch::channel(Settings::of(&p.in_force.borrow()));
+    let (mut in_force, stop) = (p.in_force.clone(), supervisor.stop_token(Phase::Intake));
+    supervisor.spawn(Phase::Intake, "upload-settings", async move {
+        let follow = async {
+            while in_force.changed().await.is_ok() {
+                let settings = Settings::of(&in_force.borrow_and_update());
+                told.send_replace(settings);
+            }
+        };
+        stop.run_until_cancelled(follow).await;
+        stop.cancelled().await;
+    });
+    Ok(media_upload::Parts {
+        db: p.db.clone(),
+        spool: p.spool.clone(),
+        disk: p.disk.clone(),
+        storage: Storage::new(tls.usual.clone(), &p.cloud.allow_private, STALL)?,
+        time: p.time.clone(),
+        entropy: p.entropy.clone(),
+        ids: p.ids.clone(),
+        status: p.status.clone(),
+        handle: UploadHandle {
+            wake: Arc::clone(&p.files),
+            settings,
+        },
+        sync: Arc::clone(&p.wake),
+    })
 }
 
 /// The socket for claiming and unclaiming.

@@ -21,6 +21,7 @@ pub mod schema;
 pub mod snapshots;
 pub mod tail;
 pub mod twin;
+pub mod uploads;
 pub mod writer;
 
 use std::path::{Path, PathBuf};

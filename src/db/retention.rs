@@ -243,6 +243,16 @@ pub fn lock(conn: &Connection, id: RecordingId, locked: bool) -> Result<Option<S
     }
 }
 
+/// A record of a clip is to be made: its new revision and its camera.
+pub fn revise(conn: &Connection, id: RecordingId) -> Result<Option<(u32, String)>, DbError> {
+    let mut stmt = conn.prepare_cached(
+        "update recordings set rev = rev + 1 where id = ?1 returning rev, camera_id",
+    )?;
+    let mut rows = stmt.query(params![id.0])?;
+    let row = rows.next()?;
+    row.map(|r| Ok((r.get(0)?, r.get(1)?))).transpose()
+}
+
 /// Adopts a file of which the store knew nothing: its row as the file tells it, in a boot of its own that comes before
 /// all others, whose nanoseconds are those since 1970.
 pub fn adopt_boot(conn: &Connection) -> Result<i64, DbError> {

@@ -15,6 +15,7 @@ fn machine(pre_s: u64, post_s: u64, max_s: u64) -> EventMachine {
         max_event: Duration::from_secs(max_s),
         segment: Duration::from_secs(60),
         quota: None,
+        upload: None,
         audio: false,
     })
 }

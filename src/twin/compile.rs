@@ -13,7 +13,8 @@ use crate::config::parse::{
     MAX_CAMERAS, api_base, camera, motion_config, no_id_twice, recording_config,
 };
 use crate::config::table::{Faults, Kind, Section, pointer};
-use crate::config::{CameraConfig, Config, Fault, SourceConfig};
+use crate::config::upload::upload_config;
+use crate::config::{CameraConfig, Config, Fault, SourceConfig, UploadConfig};
 
 const MAX_HOSTS: usize = 64;
 const MAX_PORTS: usize = 16;
@@ -74,10 +75,13 @@ pub fn compile(
         let section = Section::new(format!("policies[{i}]"), table, &mut faults);
         read.extend(policy(section));
     }
+    let (upload_hosts, upload) =
+        upload_part(Section::new("upload", upload, &mut faults), &local.upload);
     let effective = Effective {
         cameras,
         cloud: cloud_part(Section::new("cloud", cloud, &mut faults)),
-        upload_hosts: upload_part(Section::new("upload", upload, &mut faults)),
+        upload_hosts,
+        upload,
         stream: stream_part(Section::new("stream", stream, &mut faults)),
         policies: read,
         physical_reset: physical_reset.unwrap_or(true),
@@ -195,10 +199,11 @@ fn cloud_part(mut s: Section<'_>) -> CloudPart {
     part
 }
 
-fn upload_part(mut s: Section<'_>) -> Vec<HostPattern> {
+fn upload_part(mut s: Section<'_>, local: &UploadConfig) -> (Vec<HostPattern>, UploadConfig) {
     let hosts = hosts(&mut s);
+    let config = upload_config(&mut s, local);
     s.end();
-    hosts
+    (hosts, config)
 }
 
 fn stream_part(mut s: Section<'_>) -> StreamPart {

@@ -208,3 +208,57 @@ fn the_owner_may_forbid_the_reset_by_the_button_and_says_so_in_one_of_two_words(
         );
     }
 }
+
+#[test]
+fn the_twin_lays_its_upload_over_that_of_the_file() {
+    use crate::config::{Hours, UploadPolicy};
+    let got = compiled(json!({ "upload": {
+        "hosts": ["media.example.com"], "policy": "all", "max_kbps": "off", "quiet_hours": ["22:00-06:00"],
+        "time_zone": "Europe/Berlin", "daily_budget": "1 GiB" },
+        "cameras": [{ "id": "yard", "recording": { "upload": "none" } }] }))
+    .unwrap();
+    assert_eq!(
+        (got.upload.policy, got.upload.max_kbps, got.upload.metered),
+        (UploadPolicy::All, None, false)
+    );
+    assert_eq!(
+        got.upload.quiet_hours,
+        [Hours {
+            from: 1320,
+            to: 360
+        }]
+    );
+    assert_eq!(got.cameras[0].recording.upload, Some(UploadPolicy::None));
+    assert_eq!(
+        compiled(json!({ "upload": {} })).unwrap().upload,
+        local().upload
+    );
+    for (upload, path, code) in [
+        (json!({ "policy": "some" }), "/upload/policy", "range"),
+        (json!({ "policy": 1 }), "/upload/policy", "type"),
+        (json!({ "max_kbps": 1 }), "/upload/max_kbps", "range"),
+        (
+            json!({ "quiet_hours": ["x"] }),
+            "/upload/quiet_hours",
+            "range",
+        ),
+        (
+            json!({ "daily_budget": 5 }),
+            "/upload/daily_budget",
+            "range",
+        ),
+        (json!({ "time_zone": "../x" }), "/upload/time_zone", "range"),
+        (
+            json!({ "allow_private": ["10.0.0.0/8"] }),
+            "/upload/allow_private",
+            "unknown",
+        ),
+    ] {
+        assert_eq!(
+            one(json!({ "upload": upload })),
+            (path.to_owned(), code.to_owned())
+        );
+    }
+    let cloud = one(json!({ "cloud": { "allow_private": ["10.0.0.0/8"] } }));
+    assert_eq!(cloud.1, "unknown", "only the file excepts networks");
+}

@@ -26,7 +26,7 @@ pub use hosts::HostPattern;
 pub use policy::Policy;
 pub use secrets::Secrets;
 
-use crate::config::{CameraConfig, Config, Fault};
+use crate::config::{CameraConfig, Config, Fault, UploadConfig};
 
 /// Claims of a twin are at most this long; what comes by MQTT is shorter still.
 pub const MAX_BYTES: usize = 256 << 10;
@@ -44,6 +44,8 @@ pub struct Effective {
     pub cloud: CloudPart,
     /// Where clips may be uploaded to.
     pub upload_hosts: Vec<HostPattern>,
+    /// What is uploaded, how fast, and when.
+    pub upload: UploadConfig,
     /// Where live video may be published to.
     pub stream: StreamPart,
     /// What the cloud's rules ask of analysis.
@@ -77,6 +79,7 @@ impl Effective {
             cameras: config.cameras.clone(),
             cloud: CloudPart::default(),
             upload_hosts: Vec::new(),
+            upload: config.upload.clone(),
             stream: StreamPart::default(),
             policies: Vec::new(),
             physical_reset: true,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Modules by floor. `config` lies between vocabulary and decisions: its checked types are what decisions are given.
-const FLOORS: [(&str, u8); 23] = [
+const FLOORS: [(&str, u8); 24] = [
     ("model", 0),
     ("time", 0),
     ("units", 0),
@@ -21,6 +21,7 @@ const FLOORS: [(&str, u8); 23] = [
     ("link", 3),
     // Events are made of verdicts.
     ("recording", 3),
+    ("upload", 3),
     // What the cloud answers is understood by `wire`.
     ("claim", 3),
     ("media", 4),
@@ -36,7 +37,7 @@ const FLOORS: [(&str, u8); 23] = [
 ];
 
 /// Crates that one folder alone may name.
-const ADAPTERS: [(&str, &str); 16] = [
+const ADAPTERS: [(&str, &str); 17] = [
     ("gstreamer", "media"),
     ("gstreamer_app", "media"),
     ("gstreamer_video", "media"),
@@ -45,6 +46,7 @@ const ADAPTERS: [(&str, &str); 16] = [
     ("rusqlite", "db"),
     ("rusqlite_migration", "db"),
     ("reqwest", "cloud"),
+    ("http_body", "cloud"),
     ("rumqttc", "cloud"),
     ("tokio_rustls", "cloud"),
     ("sd_notify", "supervise"),

@@ -51,4 +51,7 @@ mod twin;
 mod twin_bench;
 mod twin_cloud;
 mod twin_hostile;
+mod upload;
+mod upload_agent;
+mod upload_site;
 mod watch;

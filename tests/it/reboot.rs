@@ -112,6 +112,7 @@ fn parts(device: &Device<Client>, bus: &Bus) -> (Poll<Client>, Executor) {
         keys: client.keys().clone(),
         rotation: None,
         unclaim: None,
+        uploads: None,
         status: StatusHub::default(),
         config: std::sync::Arc::new(|| json!({})),
     };

@@ -315,6 +315,7 @@ async fn confirm(
     let call = Call {
         path: &path,
         body: Some(b"{}"),
+        delete: false,
         content_type: "application/json",
         idempotency_key: None,
         if_none_match: None,

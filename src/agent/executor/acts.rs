@@ -7,10 +7,13 @@ use tokio::sync::oneshot;
 
 use super::{Done, Executor, Fault, Hands, diag, fault, snapshot};
 use crate::agent::camera::desk::{Ask, No, Wish};
+use crate::agent::media_upload::UploadHandle;
+use crate::agent::records;
 use crate::command::Command;
 use crate::command::kinds::{OneRecording, RecordingStart, Wipe};
+use crate::db::uploads::{self, Asked};
 use crate::db::{Urgency, commands, events, outbox, recordings, retention};
-use crate::model::{CameraId, CommandId, RecordingId};
+use crate::model::{CameraId, CommandId, RecordId, RecordingId};
 use crate::time::Wall;
 use crate::wire::keys::KeySlot;
 
@@ -38,8 +41,18 @@ impl Hands {
         match command {
             Command::RecordingStart(args) => executor.start_recording(args).await,
             Command::RecordingStop(args) => executor.stop_recording(args).await,
-            Command::RecordingLock(args) => executor.lock_recording(args, true).await,
-            Command::RecordingUnlock(args) => executor.lock_recording(args, false).await,
+            Command::RecordingLock(args) => {
+                executor
+                    .lock_recording(args.recording_id, args.locked)
+                    .await
+            }
+            Command::RecordingUnlock(args) => {
+                executor.lock_recording(args.recording_id, false).await
+            }
+            Command::RecordingUpload(args) => match &self.uploads {
+                Some(uploads) => executor.upload_recording(uploads, args.recording_id).await,
+                None => fault("unsupported", "there is no upload"),
+            },
             Command::Snapshot(args) => snapshot::take(self, args).await,
             Command::TwinRefresh => match &self.twin {
                 Some(twin) => {
@@ -200,11 +213,19 @@ impl Executor {
         })
     }
 
-    async fn lock_recording(&self, args: &OneRecording, locked: bool) -> Result<Done, Fault> {
-        let id = args.recording_id;
-        let change = self
-            .db
-            .call(Urgency::Now, move |c, _| retention::lock(c, id, locked));
+    async fn lock_recording(&self, id: RecordingId, locked: bool) -> Result<Done, Fault> {
+        let (ids, at) = (self.ids.clone(), self.time.mono());
+        let change = self.db.call(Urgency::Now, move |c, run| {
+            let state = retention::lock(c, id, locked)?;
+            if matches!(state.as_deref(), Some("kept" | "recording"))
+                && let Some((rev, camera)) = retention::revise(c, id)?
+            {
+                let record = RecordId((ids)());
+                let record = records::recording_locked(record, &camera, id, locked, rev, at);
+                outbox::put(c, run, &record)?;
+            }
+            Ok(state)
+        });
         match change.await.or_else(|e| fault("store", e))?.as_deref() {
             Some("kept" | "recording") => Ok(Done {
                 result: Some(json!({ "recording_id": id, "locked": locked })),
@@ -214,6 +235,33 @@ impl Executor {
             Some(_) => Ok(Done::default()),
             None => fault("not-found", "no recording has this id"),
         }
+    }
+
+    async fn upload_recording(
+        &self,
+        uploads: &UploadHandle,
+        id: RecordingId,
+    ) -> Result<Done, Fault> {
+        let never = uploads.never();
+        let change = self.db.call(Urgency::Now, move |c, _| {
+            let camera = uploads::camera_of(c, id)?;
+            if camera.is_some_and(|camera| never(&camera)) {
+                return Ok(None);
+            }
+            uploads::ask(c, id).map(Some)
+        });
+        let status = match change.await.or_else(|e| fault("store", e))? {
+            None => return fault("policy", "nothing of this camera may leave the device"),
+            Some(Asked::Queued) => "queued",
+            Some(Asked::Available) => "available",
+            Some(Asked::Gone(state)) => return fault("gone", format!("the recording is {state}")),
+            Some(Asked::Unknown) => return fault("not-found", "no recording has this id"),
+        };
+        uploads.wake.notify_one();
+        Ok(Done {
+            result: Some(json!({ "recording_id": id, "status": status })),
+            ..Done::default()
+        })
     }
 
     async fn recording(&self, id: RecordingId) -> Result<Option<(String, bool)>, Fault> {

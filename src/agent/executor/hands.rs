@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::rotate::Rotation;
 use crate::agent::camera::Desk;
+use crate::agent::media_upload::UploadHandle;
 use crate::agent::status::StatusHub;
 use crate::board::logind::Logind;
 use crate::cloud::SharedKeys;
@@ -42,6 +43,8 @@ pub struct Hands {
     pub rotation: Option<Rotation>,
     /// Makes the device nobody's, where that can be done.
     pub unclaim: Option<Unclaim>,
+    /// The media upload, where there is one.
+    pub uploads: Option<UploadHandle>,
     /// What the agent says of itself.
     pub status: StatusHub,
     /// Says what is in force, without its secrets.
@@ -55,6 +58,7 @@ impl Hands {
             Kind::TwinRefresh => self.twin.is_some(),
             Kind::KeyRotate => self.rotation.is_some(),
             Kind::Unclaim => self.unclaim.is_some(),
+            Kind::RecordingUpload => self.uploads.is_some(),
             Kind::RecordingStart
             | Kind::RecordingStop
             | Kind::RecordingLock

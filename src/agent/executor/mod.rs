@@ -259,6 +259,9 @@ impl Executor {
             match change.await {
                 Ok(changed) => {
                     self.bells.sync.notify_one();
+                    if let (Some(_), Some(uploads)) = (&work.1, &self.hands.uploads) {
+                        uploads.wake.notify_one();
+                    }
                     return Ok(changed);
                 }
                 Err(e) if e.retry() == Retry::Later => {

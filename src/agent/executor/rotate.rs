@@ -92,6 +92,7 @@ impl Rotation {
         let call = Call {
             path,
             body: Some(body.as_bytes()),
+            delete: false,
             content_type: "application/json",
             idempotency_key: None,
             gzip: false,

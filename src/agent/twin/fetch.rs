@@ -115,6 +115,7 @@ impl<T: Transport> Fetcher<T> {
         let call = Call {
             path,
             body: None,
+            delete: false,
             content_type: "",
             idempotency_key: None,
             if_none_match: etag,

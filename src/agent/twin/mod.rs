@@ -147,7 +147,7 @@ pub struct Reach {
     pub refresh: Arc<Notify>,
     /// Whether the button may reset the device.
     pub physical_reset: Arc<AtomicBool>,
-    /// What is in force, for whoever looks.
+    /// What is in force, for whoever looks or goes by other parts of it.
     pub in_force: watch::Sender<Effective>,
 }
 
@@ -447,7 +447,11 @@ impl Twin {
     fn show(&self) {
         let allowed = self.effective.physical_reset;
         self.reach.physical_reset.store(allowed, Relaxed);
-        self.reach.in_force.send_replace(self.effective.clone());
+        self.reach.in_force.send_if_modified(|known| {
+            let changed = *known != self.effective;
+            known.clone_from(&self.effective);
+            changed
+        });
     }
 
     async fn put_in_force(&self) {

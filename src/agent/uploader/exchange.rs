@@ -69,6 +69,7 @@ impl<T: Transport> Uploader<T> {
         let call = Call {
             path,
             body,
+            delete: false,
             content_type: BATCH_TYPE,
             idempotency_key: key,
             if_none_match: None,

@@ -188,6 +188,7 @@ async fn signature(client: &Client, clock: &Clock) -> (Finding, Option<Reply>) {
     let call = Call {
         path: "/edge/v1/time",
         body: None,
+        delete: false,
         content_type: "",
         idempotency_key: None,
         if_none_match: None,

@@ -8,6 +8,7 @@
 //! | `commands` | command issued → executed → its end in the cloud's PostgreSQL, over MQTT and over poll |
 //! | `claim` | press of the button → first heartbeat in PostgreSQL; CPU and memory of the idle agent |
 //! | `drain` | 100,000 waiting records into the reference cloud |
+//! | `upload` | a file to object storage beside `curl`; an event's end → its clip verified |
 //!
 //! Build everything first: `cargo build --release --workspace`. Whatever is started ends with this process.
 
@@ -22,6 +23,7 @@ mod latency;
 mod process;
 mod programs;
 mod report;
+mod upload;
 
 use clap::Parser;
 
@@ -38,6 +40,8 @@ enum Args {
     Claim(claim::Args),
     /// A full outbox into the reference cloud
     Drain(drain::Args),
+    /// A file to object storage beside curl, and an event to its verified clip
+    Upload(upload::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -47,5 +51,6 @@ fn main() -> anyhow::Result<()> {
         Args::Commands(args) => commands::run(&args),
         Args::Claim(args) => claim::run(&args),
         Args::Drain(args) => drain::run(&args),
+        Args::Upload(args) => upload::run(&args),
     }
 }

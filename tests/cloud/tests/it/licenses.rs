@@ -208,7 +208,12 @@ async fn a_camera_without_a_place_is_refused_at_ingest_and_nothing_else_is() {
         up(&device, "b"),
         event(&device, "motion.started", "a", known),
         event(&device, "motion.started", "b", new),
-        about(&device, "snapshot.taken", "b", json!({ "snapshot_id": Uuid::now_v7() })),
+        about(
+            &device,
+            "snapshot.taken",
+            "b",
+            json!({ "snapshot_id": Uuid::now_v7() }),
+        ),
         about(&device, "camera.down", "b", json!({ "rev": 2 })),
         device.record("agent.heartbeat", 2, json!({})),
         device.record("something.else", 3, json!({ "camera_id": "b" })),

@@ -1,0 +1,218 @@
+//! The way to object storage: a range of a file, by PUT, to a presigned address that the address rule let pass.
+//!
+//! Guarantees: connects only to addresses that were vetted at that connection, follows no redirect, reads nothing of an answer
+//! beyond its head, holds two pieces of the file in memory whatever its size, and ends: by the answer, by an error, or when
+//! nothing moved for as long as [`Storage::new`] was told.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep};
+
+use super::client::{ClientError, builder, chain, text};
+use super::vetted::Vetted;
+use crate::model::Network;
+use crate::time::Wall;
+use crate::wire::address::Target;
+use crate::wire::answer::retry_after;
+
+/// Bytes of a piece. At the least rate of 64 kbit/s one takes 8 s.
+const PIECE: usize = 64 << 10;
+/// Pieces that were read and wait; when full, the reading thread waits.
+const AHEAD: usize = 4;
+/// One PUT never takes longer.
+const LONGEST_PUT: Duration = Duration::from_secs(3600);
+
+/// Says how long a piece of so many bytes has to wait.
+pub type Throttle = Arc<dyn Fn(u64) -> Duration + Send + Sync>;
+
+/// A client of the storage.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    http: reqwest::Client,
+    patience: Duration,
+}
+
+/// What the storage said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// HTTP status.
+    pub status: u16,
+    /// `ETag`, as it came.
+    pub etag: String,
+    /// How long it asks to wait.
+    pub retry_after: Option<Duration>,
+}
+
+/// A range of a file.
+#[derive(Debug, Clone)]
+pub struct Range {
+    /// Open for reading.
+    pub file: Arc<File>,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+impl Storage {
+    /// Builds the client. Nothing moving for `patience` ends a PUT.
+    ///
+    /// # Errors
+    /// [`ClientError::Setup`].
+    pub fn new(
+        tls: rustls::ClientConfig,
+        allowed: &[Network],
+        patience: Duration,
+    ) -> Result<Storage, ClientError> {
+        let http = builder(tls, LONGEST_PUT, 1)
+            .dns_resolver(Arc::new(Vetted(allowed.into())))
+            .build()
+            .map_err(|e| ClientError::Setup(chain(&e)))?;
+        Ok(Storage { http, patience })
+    }
+
+    /// Sends a range. `moved` counts the bytes that were handed to the connection, also when it fails.
+    ///
+    /// # Errors
+    /// [`ClientError`] where no answer came; its text has no address, which is a key.
+    pub async fn put(
+        &self,
+        target: &Target,
+        headers: &[(String, String)],
+        range: Range,
+        throttle: Throttle,
+        moved: Arc<AtomicU64>,
+        now: Wall,
+    ) -> Result<Stored, ClientError> {
+        let progress = Arc::clone(&moved);
+        let body = Pieces::new(range, throttle, moved);
+        let mut request = self
+            .http
+            .put(target.url.clone())
+            .body(reqwest::Body::wrap(body));
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let request = request.send();
+        tokio::pin!(request);
+        let mut seen = (progress.load(Ordering::Relaxed), Instant::now());
+        loop {
+            tokio::select! {
+                answer = &mut request => {
+                    let answer = answer.map_err(|e| ClientError::NoAnswer(chain(&e.without_url())))?;
+                    return Ok(Stored {
+                        status: answer.status().as_u16(),
+                        etag: text(answer.headers(), "etag").to_owned(),
+                        retry_after: retry_after(text(answer.headers(), "retry-after"), now),
+                    });
+                }
+                () = tokio::time::sleep(self.patience / 4) => {
+                    let now = progress.load(Ordering::Relaxed);
+                    if now != seen.0 {
+                        seen = (now, Instant::now());
+                    } else if seen.1.elapsed() >= self.patience {
+                        return Err(ClientError::TimedOut(self.patience));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The body: read by a thread, one piece at a time, so that a slow disk holds up nothing else.
+struct Pieces {
+    left: u64,
+    read: mpsc::Receiver<io::Result<Bytes>>,
+    throttle: Throttle,
+    moved: Arc<AtomicU64>,
+    waiting: Option<(Pin<Box<Sleep>>, Bytes)>,
+}
+
+impl Pieces {
+    fn new(range: Range, throttle: Throttle, moved: Arc<AtomicU64>) -> Pieces {
+        let (pieces, read) = mpsc::channel(AHEAD);
+        let (left, mut at, end) = (range.size, range.offset, range.offset + range.size);
+        tokio::task::spawn_blocking(move || {
+            while at < end {
+                let mut piece = vec![0; PIECE.min((end - at) as usize)];
+                let outcome = range.file.read_exact_at(&mut piece, at);
+                at += piece.len() as u64;
+                let failed = outcome.is_err();
+                // Whoever wanted it is gone, or told.
+                if pieces
+                    .blocking_send(outcome.map(|()| piece.into()))
+                    .is_err()
+                    || failed
+                {
+                    break;
+                }
+            }
+        });
+        Pieces {
+            left,
+            read,
+            throttle,
+            moved,
+            waiting: None,
+        }
+    }
+
+    fn hand_over(&mut self, piece: Bytes) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.left = self.left.saturating_sub(piece.len() as u64);
+        self.moved.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Some((pause, _)) = &mut self.waiting {
+            ready!(pause.as_mut().poll(cx));
+            if let Some((_, piece)) = self.waiting.take() {
+                return self.hand_over(piece);
+            }
+        }
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let piece = match ready!(self.read.poll_recv(cx)) {
+            Some(Ok(piece)) => piece,
+            Some(Err(e)) => return Poll::Ready(Some(Err(e))),
+            None => return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
+        };
+        let wait = (self.throttle)(piece.len() as u64);
+        if wait.is_zero() {
+            return self.hand_over(piece);
+        }
+        let mut pause = Box::pin(tokio::time::sleep(wait));
+        if pause.as_mut().poll(cx).is_ready() {
+            return self.hand_over(piece);
+        }
+        self.waiting = Some((pause, piece));
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0 && self.waiting.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}

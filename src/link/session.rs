@@ -21,7 +21,8 @@ const LATER_LONGEST: Duration = Duration::from_secs(300);
 /// An inbox that cannot take a message now is asked again after this.
 const OFFER_AGAIN: Duration = Duration::from_secs(2);
 /// Messages that wait for the inbox, 4 MiB at most. The broker was told to stop at the receive maximum; Mosquitto
-/// 2.0.11 was seen to send twice as many under load, which is no reason to leave it. QoS 0 beyond it is dropped: the cloud sends nothing that matters with QoS 0.
+/// 2.0.11 was seen to send many more under load, which is no reason to leave it: nothing more is read until the inbox has
+/// taken some.
 const WAITING: usize = 8 * RECEIVE_MAXIMUM as usize;
 
 /// What the inbox said of a message.
@@ -368,6 +369,12 @@ impl Session {
                 self.offer()
             }
         }
+    }
+
+    /// Whether another packet should be read now. Where it should not, TCP makes the broker wait: one that sends more than
+    /// it may costs neither memory nor the session.
+    pub fn reads(&self) -> bool {
+        self.waiting.len() < WAITING
     }
 
     /// Offers the oldest message, unless one is being answered for.

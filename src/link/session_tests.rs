@@ -206,15 +206,24 @@ fn what_is_not_for_the_inbox_is_acknowledged_and_forgotten() {
 }
 
 #[test]
-fn a_broker_that_ignores_the_receive_maximum_is_left() {
+fn a_broker_that_ignores_the_receive_maximum_is_not_read_for_a_while() {
     let mut s = up(S(0));
     for n in 1..=WAITING as u16 {
+        assert!(s.reads());
         assert_eq!(ended(&s.packet(S(0), command(n))), None);
     }
+    assert!(!s.reads());
+    // Whoever reads all the same does not grow without end.
     assert!(matches!(
         ended(&s.packet(S(0), command(99))),
         Some(Ended::Protocol(_))
     ));
+    let mut s = up(S(0));
+    for n in 1..=WAITING as u16 {
+        s.packet(S(0), command(n));
+    }
+    s.answered(S(0), Answer::Taken);
+    assert!(s.reads());
 }
 
 #[test]

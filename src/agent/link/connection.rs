@@ -141,7 +141,7 @@ impl<B: Broker> Link<B> {
         tokio::select! {
             biased;
             () = stop.cancelled(), if beside.farewell.is_none() => Input::Stop,
-            packet = wire.recv() => Input::Packet(packet),
+            packet = wire.recv(), if session.reads() => Input::Packet(packet),
             answer = poll(&mut beside.offered) => Input::Answer(answer),
             rows = poll(&mut beside.looking) => Input::Rows(rows),
             Ok(s) = stats.wait_for(|s| s.puts != puts) => Input::Put(s.puts),

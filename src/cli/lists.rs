@@ -99,6 +99,7 @@ pub fn events(config: &Config, args: &ListArgs) -> anyhow::Result<ExitCode> {
         "PEAK",
         "ZONES",
         "CLIP",
+        "PICTURE",
     ]);
     for e in &events {
         let zones = e.zones.as_array().map(|z| {
@@ -117,6 +118,11 @@ pub fn events(config: &Config, args: &ListArgs) -> anyhow::Result<ExitCode> {
             format!("{:.2}", e.peak_score),
             zones.unwrap_or_default(),
             e.clip.clone().unwrap_or_default(),
+            e.annotated
+                .clone()
+                .or(e.thumbnail.clone())
+                .or(e.no_picture.as_ref().map(|why| format!("none: {why}")))
+                .unwrap_or_default(),
         ]);
     }
     output::print(&table, "no events yet")?;

@@ -23,6 +23,8 @@ const STEPS: &[M<'static>] = &[
         .down(include_str!("migrations/0005_twin_identity.down.sql")),
     M::up(include_str!("migrations/0006_retention.up.sql"))
         .down(include_str!("migrations/0006_retention.down.sql")),
+    M::up(include_str!("migrations/0007_pictures.up.sql"))
+        .down(include_str!("migrations/0007_pictures.down.sql")),
 ];
 
 /// Pages that the file may have: 256 MiB of 4 KiB.

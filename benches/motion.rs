@@ -69,6 +69,7 @@ fn measure(criterion: &mut Criterion) {
             enabled: true,
             sensitivity: 5,
             fps: 5.0,
+            pictures: true,
             include: Vec::new(),
             exclude: Vec::new(),
         });

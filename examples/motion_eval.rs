@@ -26,6 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         enabled: true,
         sensitivity,
         fps,
+        pictures: true,
         include: Vec::new(),
         exclude: Vec::new(),
     });

@@ -20,6 +20,7 @@ use crate::agent::disk::Disk;
 use crate::agent::health::Health;
 use crate::agent::janitor::{self, Janitor};
 use crate::agent::journal::{Fact, Journal, journal};
+use crate::agent::pictures::pictures;
 use crate::agent::reindex::Reindexer;
 use crate::agent::status::StatusHub;
 use crate::agent::time::TimeKeeper;
@@ -228,14 +229,19 @@ async fn main(
             stop.run_until_cancelled(reindexer.run()).await;
         });
     }
+    let store = ClipStore {
+        spool,
+        min_free: config.spool.min_free,
+        disk,
+        time: time.clone(),
+    };
+    let (pictures, task) = pictures(store.clone(), journal.clone(), ids.clone());
+    let stop = supervisor.stop_token(Phase::Intake);
+    supervisor.spawn(Phase::Intake, "pictures", task.run(stop));
     let context = CameraContext {
         journal: journal.clone(),
-        store: ClipStore {
-            spool,
-            min_free: config.spool.min_free,
-            disk,
-            time: time.clone(),
-        },
+        store,
+        pictures,
         time: time.clone(),
         ids: ids.clone(),
         entropy: entropy.clone(),

@@ -11,8 +11,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::db::events::EventFacts;
 use crate::db::recordings::{KeptFile, Opening};
-use crate::db::{Db, DbError, Run, Urgency, events, outbox, recordings};
-use crate::model::{CameraId, ClipState, RecordingId, Retry};
+use crate::db::snapshots::Picture;
+use crate::db::{Db, DbError, Run, Urgency, events, outbox, recordings, snapshots};
+use crate::model::{CameraId, ClipState, EventId, RecordingId, Retry};
 use crate::time::Mono;
 use crate::wire::envelope::Record;
 
@@ -44,6 +45,10 @@ pub enum Fact {
     ClipKept { id: RecordingId, file: KeptFile },
     /// A clip came to nothing.
     ClipLost { id: RecordingId },
+    /// Pictures of an event are on disk.
+    PicturesKept { pictures: Vec<Picture> },
+    /// An event has no picture, and why.
+    PictureMissed { event: EventId, why: String },
     /// Only its records.
     Told,
 }
@@ -204,6 +209,10 @@ fn apply(
         Fact::ClipOpened { camera, clip } => recordings::open(conn, run, camera, clip)?,
         Fact::ClipKept { id, file } => recordings::keep(conn, *id, file)?,
         Fact::ClipLost { id } => recordings::mark(conn, *id, ClipState::Lost)?,
+        Fact::PicturesKept { pictures } => pictures
+            .iter()
+            .try_for_each(|p| snapshots::keep(conn, run, p))?,
+        Fact::PictureMissed { event, why } => events::without_picture(conn, *event, why)?,
         Fact::Told => {}
     }
     records

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`camera`] | captures, detects, keeps clips; one a camera |
 //! | [`journal`] | commits facts and records, in order |
+//! | [`pictures`] | makes the pictures of events, one event after another |
 //! | [`claimer`] | finds the device an owner, owns its keys |
 //! | [`claimed`] | runs what needs the cloud while there are keys |
 //! | [`wipe`] | runs once: removes what a former owner left |
@@ -31,6 +32,7 @@ pub mod janitor;
 pub mod journal;
 pub mod link;
 pub mod media_upload;
+pub mod pictures;
 pub mod poll;
 pub mod records;
 pub mod reindex;

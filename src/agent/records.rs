@@ -381,11 +381,11 @@ pub fn twin_reported(id: RecordId, at: Mono, report: Value) -> Record {
 }
 
 /// `snapshot.taken`: the file is on disk.
-pub fn snapshot_taken(id: RecordId, p: &Picture, command: CommandId) -> Record {
+pub fn snapshot_taken(id: RecordId, p: &Picture, command: Option<CommandId>) -> Record {
     let data = json!({
         "snapshot_id": p.id, "camera_id": p.camera, "taken_at": moment(p.taken), "width": p.width, "height": p.height,
         "size_bytes": p.size_bytes, "sha256": p.sha256.to_string(), "path_name": p.path, "content_type": "image/jpeg",
-        "command_id": command, "status": "awaiting_upload", "rev": 1,
+        "command_id": command, "event_id": p.event, "kind": p.kind, "status": "awaiting_upload", "rev": 1,
     });
     record(
         id,

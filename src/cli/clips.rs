@@ -147,6 +147,14 @@ fn export(config: &Config, args: &ExportArgs) -> anyhow::Result<ExitCode> {
     );
     let mp4 = args.output.extension().is_some_and(|e| e == "mp4");
     anyhow::ensure!(mp4, "{} must end in .mp4", args.output.display());
+    // A bare name has no directory that could be synced.
+    let output = std::path::absolute(&args.output)?;
+    let dir = output.parent().unwrap_or(Path::new("/"));
+    anyhow::ensure!(
+        dir.is_dir(),
+        "there is no directory {}: make it first",
+        dir.display()
+    );
     let conn = lists::store(config)?;
     let spans = query::covering(&conn, &args.camera, args.from, args.to)?;
     drop(conn);
@@ -154,13 +162,23 @@ fn export(config: &Config, args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let (pieces, gaps) = plan(clips, args.from, args.to);
     anyhow::ensure!(
         !pieces.is_empty(),
-        "no clip of camera {} shows that time (see `sentrycam clips --camera {}`)",
+        "no clip of camera {} shows that time (see `sentrycam clips --camera {}`{})",
         args.camera,
-        args.camera
+        args.camera,
+        if config.cameras.iter().any(|c| c.id == args.camera) {
+            ""
+        } else {
+            "; the configuration has no camera of this name"
+        }
+    );
+    anyhow::ensure!(
+        !output.exists(),
+        "{} exists already: remove it or choose another name",
+        args.output.display()
     );
     crate::media::init().context("GStreamer is not complete")?;
     let bar = output::bar("joining clips", pieces.len() as u64);
-    let mut joiner = Joiner::new(&args.output, args.split);
+    let mut joiner = Joiner::new(&output, args.split);
     for piece in &pieces {
         joiner
             .add(piece)

@@ -55,8 +55,13 @@ pub enum OutboxCommand {
     },
 }
 
+/// RFC 3339, or as the tables print it: UTC without a zone.
 pub fn time(text: &str) -> Result<Wall, String> {
-    Wall::parse_rfc3339(text).ok_or_else(|| "expected a time such as 2026-11-21T08:00:00Z".into())
+    Wall::parse_rfc3339(text)
+        .or_else(|| Wall::parse_rfc3339(&format!("{}Z", text.replacen(' ', "T", 1))))
+        .ok_or_else(|| {
+            "expected a time such as 2026-11-21T08:00:00Z or \"2026-11-21 08:00:00\" (UTC)".into()
+        })
 }
 
 impl ListArgs {
@@ -99,6 +104,7 @@ pub fn events(config: &Config, args: &ListArgs) -> anyhow::Result<ExitCode> {
         "PEAK",
         "ZONES",
         "CLIP",
+        "PICTURE",
     ]);
     for e in &events {
         let zones = e.zones.as_array().map(|z| {
@@ -117,6 +123,11 @@ pub fn events(config: &Config, args: &ListArgs) -> anyhow::Result<ExitCode> {
             format!("{:.2}", e.peak_score),
             zones.unwrap_or_default(),
             e.clip.clone().unwrap_or_default(),
+            e.annotated
+                .clone()
+                .or(e.thumbnail.clone())
+                .or(e.no_picture.as_ref().map(|why| format!("none: {why}")))
+                .unwrap_or_default(),
         ]);
     }
     output::print(&table, "no events yet")?;
@@ -211,4 +222,22 @@ fn export(config: &Config, path: Option<&PathBuf>) -> anyhow::Result<ExitCode> {
     bar.finish_and_clear();
     eprintln!("{count} record(s) exported");
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_a_table_is_read_as_utc() {
+        let noon = time("2026-11-21T12:00:00Z").unwrap();
+        for text in [
+            "2026-11-21 12:00:00",
+            "2026-11-21T12:00:00",
+            "2026-11-21T13:00:00+01:00",
+        ] {
+            assert_eq!(time(text), Ok(noon), "{text}");
+        }
+        assert!(time("noon").is_err() && time("12:00").is_err());
+    }
 }

@@ -236,10 +236,17 @@ pub struct Snapshot {
     /// Pixels, 64–3840.
     #[serde(default = "usual_width")]
     pub max_width: u32,
+    /// Of the JPEG, 1–100.
+    #[serde(default = "usual_quality")]
+    pub quality: u32,
 }
 
 fn usual_width() -> u32 {
     1920
+}
+
+fn usual_quality() -> u32 {
+    85
 }
 
 /// Arguments of `reboot`.
@@ -316,7 +323,8 @@ impl Command {
     fn check_ranges(&self) -> Result<(), NotOurs> {
         match self {
             Command::RecordingStart(a) => range("max_duration_s", a.max_duration_s, 1, 3600),
-            Command::Snapshot(a) => range("max_width", a.max_width, 64, 3840),
+            Command::Snapshot(a) => range("max_width", a.max_width, 64, 3840)
+                .and_then(|()| range("quality", a.quality, 1, 100)),
             Command::Reboot(a) => range("delay_s", a.delay_s, 0, 300),
             Command::DiagCollect(a) => range("number of parts", a.parts.len() as u32, 1, 8),
             _ => Ok(()),
@@ -454,6 +462,11 @@ mod tests {
             (
                 "snapshot",
                 json!({ "camera_id": "c", "snapshot_id": ID, "max_width": 3841 }),
+                "args",
+            ),
+            (
+                "snapshot",
+                json!({ "camera_id": "c", "snapshot_id": ID, "quality": 101 }),
                 "args",
             ),
             (

@@ -224,6 +224,8 @@ pub struct MotionConfig {
     pub sensitivity: u8,
     /// Frames a second that the detector sees.
     pub fps: f32,
+    /// Keep the strongest frame of every event.
+    pub pictures: bool,
     /// Named include polygons; empty means the whole picture.
     pub include: Vec<Zone>,
     /// Exclude polygons; they win over include.

@@ -280,6 +280,7 @@ pub(crate) fn motion_config(name: &str, table: Table, faults: &mut Faults) -> Mo
     let enabled = s.boolean("enabled").unwrap_or(true);
     let sensitivity = s.integer("sensitivity", 1, 10).unwrap_or(5) as u8;
     let fps = s.number("fps", 1.0, 30.0).unwrap_or(5.0) as f32;
+    let pictures = s.boolean("pictures").unwrap_or(true);
     let (include, exclude) = (
         s.tables("include", MAX_ZONES),
         s.tables("exclude", MAX_ZONES),
@@ -301,6 +302,7 @@ pub(crate) fn motion_config(name: &str, table: Table, faults: &mut Faults) -> Mo
         enabled,
         sensitivity,
         fps,
+        pictures,
         include: zones("include", include),
         exclude: zones("exclude", exclude),
     }

@@ -62,6 +62,13 @@ pub fn end(conn: &Connection, facts: &EventFacts, at: Mono, reason: &str) -> Res
     Ok(())
 }
 
+/// An event has no picture, and why.
+pub fn without_picture(conn: &Connection, id: EventId, why: &str) -> Result<(), DbError> {
+    conn.prepare_cached("update events set no_picture = ?2 where id = ?1")?
+        .execute(params![id.0, why])?;
+    Ok(())
+}
+
 fn zones(facts: &EventFacts) -> String {
     serde_json::Value::from(facts.zones.clone()).to_string()
 }

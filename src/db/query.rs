@@ -47,6 +47,12 @@ pub struct EventLine {
     pub zones: serde_json::Value,
     /// Path of its first clip below the spool directory.
     pub clip: Option<String>,
+    /// Path of its strongest frame below the spool directory.
+    pub thumbnail: Option<String>,
+    /// The same with boxes around what moved.
+    pub annotated: Option<String>,
+    /// Why there is no picture although there should be one.
+    pub no_picture: Option<String>,
 }
 
 /// A clip for people and programs.
@@ -100,7 +106,10 @@ pub fn events(conn: &Connection, filter: &Filter) -> Result<Vec<EventLine>, DbEr
     let mut stmt = conn.prepare(&format!(
         "select e.id, e.camera_id, e.started_ns, e.ended_ns, b.offset_us, b.quality, e.state, e.end_reason,
                 e.peak_score, e.zones,
-                (select r.path from recordings r where r.event_id = e.id order by r.started_ns limit 1)
+                (select r.path from recordings r where r.event_id = e.id order by r.started_ns limit 1),
+                (select s.path from snapshots s where s.event_id = e.id and s.kind = 'thumbnail' and s.state = 'kept'),
+                (select s.path from snapshots s where s.event_id = e.id and s.kind = 'annotated' and s.state = 'kept'),
+                e.no_picture
          from events e join boots b on b.id = e.boot
          where (:camera is null or e.camera_id = :camera) and (:since is null or e.{WALL_US} >= :since)
          order by e.boot desc, e.started_ns desc limit :limit"
@@ -120,6 +129,9 @@ pub fn events(conn: &Connection, filter: &Filter) -> Result<Vec<EventLine>, DbEr
                 peak_score: r.get(8)?,
                 zones: serde_json::from_str(&r.get::<_, String>(9)?).unwrap_or_default(),
                 clip: r.get(10)?,
+                thumbnail: r.get(11)?,
+                annotated: r.get(12)?,
+                no_picture: r.get(13)?,
             })
         },
     )?;
@@ -353,6 +365,8 @@ mod tests {
             "select id from events where state = 'active'",
             "select id from recordings r where r.state = 'recording'",
             "select path from recordings r where r.event_id = x'00' order by r.started_ns limit 1",
+            "select e.id, (select s.path from snapshots s where s.event_id = e.id and s.kind = 'thumbnail' and s.state = 'kept')
+             from events e where e.id = x'00'",
         ] {
             let mut stmt = conn.prepare(&format!("explain query plan {sql}")).unwrap();
             let plan: Vec<String> = stmt

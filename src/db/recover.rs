@@ -56,7 +56,7 @@ const TABLES: [(&str, &str, &str); 8] = [
     ("boots", "id, boot_id, offset_us, quality", "id"),
     (
         "events",
-        "id, camera_id, boot, started_ns, ended_ns, state, end_reason, rev, peak_score, zones",
+        "id, camera_id, boot, started_ns, ended_ns, state, end_reason, rev, peak_score, zones, no_picture",
         "id",
     ),
     (
@@ -68,7 +68,7 @@ const TABLES: [(&str, &str, &str); 8] = [
     (
         "snapshots",
         "id, camera_id, boot, taken_ns, state, width, height, path, size_bytes, sha256, rev, \
-         upload, garbage, deleted_why",
+         upload, garbage, deleted_why, event_id, kind",
         "id",
     ),
     (
@@ -89,7 +89,7 @@ const TABLES: [(&str, &str, &str); 8] = [
     ),
     (
         "twin",
-        "id, desired, status, reasons, judge, version, document, fallback_version, fallback_document, \
+        "id, edge_id, desired, status, reasons, judge, version, document, fallback_version, fallback_document, \
          until_boot, until_ns, until_us, carried",
         "id",
     ),

@@ -25,6 +25,8 @@ const STEPS: &[M<'static>] = &[
         .down(include_str!("migrations/0006_retention.down.sql")),
     M::up(include_str!("migrations/0007_uploads.up.sql"))
         .down(include_str!("migrations/0007_uploads.down.sql")),
+    M::up(include_str!("migrations/0008_pictures.up.sql"))
+        .down(include_str!("migrations/0008_pictures.down.sql")),
 ];
 
 /// Pages that the file may have: 256 MiB of 4 KiB.

@@ -1,14 +1,14 @@
-//! Snapshot rows: a picture in the spool that was taken on command. The row is written after its file is on disk.
+//! Snapshot rows: a picture in the spool, taken on command or of an event. The row is written after its file is on disk.
 
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::{DbError, Run};
-use crate::model::{CameraId, Sha256, SnapshotId};
+use crate::model::{CameraId, EventId, PictureKind, Sha256, SnapshotId};
 use crate::time::Mono;
 
 const KEEP: &str = "insert into snapshots (id, camera_id, boot, taken_ns, state, width, height, path, size_bytes, sha256,
-        rev)
-    values (:id, :camera, :boot, :taken, 'kept', :width, :height, :path, :size, :sha256, 1)";
+        rev, event_id, kind)
+    values (:id, :camera, :boot, :taken, 'kept', :width, :height, :path, :size, :sha256, 1, :event, :kind)";
 
 /// A picture that is on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,10 @@ pub struct Picture {
     pub size_bytes: u64,
     /// Of the file.
     pub sha256: Sha256,
+    /// The event that it shows.
+    pub event: Option<EventId>,
+    /// What it shows.
+    pub kind: PictureKind,
 }
 
 /// A picture is on disk.
@@ -36,7 +40,7 @@ pub fn keep(conn: &Connection, run: &Run, p: &Picture) -> Result<(), DbError> {
     conn.prepare_cached(KEEP)?.execute(named_params! {
         ":id": p.id.0, ":camera": p.camera.as_str(), ":boot": run.boot, ":taken": p.taken.0 as i64,
         ":width": p.width, ":height": p.height, ":path": p.path, ":size": p.size_bytes as i64,
-        ":sha256": &p.sha256.0[..],
+        ":sha256": &p.sha256.0[..], ":event": p.event.map(|e| e.0), ":kind": p.kind.as_str(),
     })?;
     Ok(())
 }

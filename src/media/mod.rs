@@ -16,6 +16,7 @@ mod h26x;
 pub mod join;
 mod luma;
 mod nal;
+pub mod outline;
 mod pace;
 pub mod picture;
 mod plane;

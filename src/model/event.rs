@@ -45,3 +45,26 @@ pub struct MotionEvent {
     /// Names of the zones entered so far.
     pub zones: Vec<String>,
 }
+
+/// What a picture shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PictureKind {
+    /// The camera's picture when somebody asked for it.
+    Snapshot,
+    /// The strongest frame of an event.
+    Thumbnail,
+    /// The same frame with boxes around what moved.
+    Annotated,
+}
+
+impl PictureKind {
+    /// The word on the wire and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PictureKind::Snapshot => "snapshot",
+            PictureKind::Thumbnail => "thumbnail",
+            PictureKind::Annotated => "annotated",
+        }
+    }
+}

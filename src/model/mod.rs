@@ -13,7 +13,7 @@ pub mod stream;
 
 pub use class::Class;
 pub use digest::Sha256;
-pub use event::{MotionEvent, Region, Severity};
+pub use event::{MotionEvent, PictureKind, Region, Severity};
 pub use ids::{BootId, CameraId, CommandId, EpochId, EventId, RecordId, RecordingId, SnapshotId};
 pub use network::Network;
 pub use recording::{ClipState, RecordMode};

@@ -90,6 +90,7 @@ pub fn config(sensitivity: u8) -> MotionConfig {
         enabled: true,
         sensitivity,
         fps: 5.0,
+        pictures: true,
         include: Vec::new(),
         exclude: Vec::new(),
     }

@@ -145,6 +145,11 @@ impl<T: Item> Ring<T> {
         self.items.front().map(Item::pts)
     }
 
+    /// Pts of the newest picture; `None` while the ring is empty.
+    pub fn newest(&self) -> Option<Pts> {
+        (!self.items.is_empty()).then_some(self.newest)
+    }
+
     /// Bytes held, [`ITEM_OVERHEAD`] included.
     pub fn bytes(&self) -> usize {
         self.bytes

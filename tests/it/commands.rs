@@ -107,6 +107,16 @@ async fn what_the_cloud_asks_is_done_and_its_end_is_in_postgres() {
                          and record -> 'data' ->> 'snapshot_id' = '{snapshot}'"
     );
     site.cloud.wait_for(&taken, SECONDS).await.unwrap();
+    let small = json!({ "camera_id": "cam", "snapshot_id": Uuid::now_v7(), "max_width": 160, "quality": 5 });
+    let small = site.run("snapshot", small).await;
+    assert_eq!(
+        (&small["status"], &small["result"]["width"]),
+        (&json!("succeeded"), &json!(160))
+    );
+    assert!(
+        small["result"]["size_bytes"].as_u64() < Some(size),
+        "{small}"
+    );
 
     let recording = Uuid::now_v7();
     let args = json!({ "camera_id": "cam", "recording_id": recording, "max_duration_s": 3600 });
@@ -218,7 +228,7 @@ async fn what_the_cloud_asks_is_done_and_its_end_is_in_postgres() {
         .output()
         .unwrap();
     let listed: Vec<Value> = serde_json::from_slice(&out.stdout).unwrap();
-    assert_eq!(listed.len(), 14);
+    assert_eq!(listed.len(), 15);
     assert_eq!(
         (&listed[0]["state"], &listed[0]["way"]),
         (&json!("rejected"), &json!("poll"))

@@ -37,14 +37,14 @@ fn recorded() -> (Running, Vec<Value>) {
 }
 
 /// The exit code and the report.
-fn check(agent: &Running, more: &[&str]) -> (i32, Value) {
+pub fn check(agent: &Running, more: &[&str]) -> (i32, Value) {
     let out = agent.command(&[&["db", "check", "--json"], more].concat());
     let report = serde_json::from_slice(&out.stdout)
         .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&out.stderr)));
     (out.status.code().unwrap(), report)
 }
 
-fn findings(report: &Value) -> Vec<&str> {
+pub fn findings(report: &Value) -> Vec<&str> {
     let mut found: Vec<&str> = report["findings"]
         .as_array()
         .unwrap()

@@ -120,6 +120,46 @@ fn segments_become_one_film_without_a_missing_or_doubled_frame() {
         "{}",
         again.error
     );
+    let lost = agent.command(&[
+        "clips",
+        "export",
+        "--camera",
+        "a",
+        "--from",
+        &at(from),
+        "--to",
+        &at(to),
+        "-o",
+        "/no/such/dir/a.mp4",
+    ]);
+    let said = String::from_utf8_lossy(&lost.stderr);
+    assert!(
+        said.contains("there is no directory /no/such/dir"),
+        "{said}"
+    );
+    // A bare name is a file in the directory where one is; times are taken as the tables print them.
+    let table = |us| at(us).get(..19).unwrap().replace('T', " ");
+    let (table_from, table_to) = (table(from), table(to));
+    let bare = std::process::Command::new(env!("CARGO_BIN_EXE_sentrycam"))
+        .current_dir(agent.state_dir())
+        .arg("--config")
+        .arg(agent.state_dir().with_file_name("sentrycam.toml"))
+        .args([
+            "clips",
+            "export",
+            "--camera",
+            "a",
+            "--from",
+            &table_from,
+            "--to",
+            &table_to,
+        ])
+        .args(["-o", "bare.mp4"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&bare.stderr);
+    assert!(bare.status.success(), "{said}");
+    assert!(ffprobe(&agent.state_dir().join("bare.mp4")).frames > 0);
     let nothing = export(&agent, from - 3_600_000_000, from - 3_500_000_000, &[]);
     assert!(
         nothing.code == 1 && nothing.error.contains("no clip of camera a"),

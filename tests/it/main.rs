@@ -35,6 +35,7 @@ mod link_faults;
 mod model;
 mod mqtt_site;
 mod owner;
+mod pictures;
 mod process;
 mod reboot;
 mod retention;

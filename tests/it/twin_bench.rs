@@ -7,6 +7,7 @@ use std::time::Duration;
 use sentrycam::agent::camera::registry::registry;
 use sentrycam::agent::camera::{CameraContext, ClipStore, Desk};
 use sentrycam::agent::journal::journal;
+use sentrycam::agent::pictures::pictures;
 use sentrycam::agent::status::{Status, StatusHub};
 use sentrycam::agent::time::TimeKeeper;
 use sentrycam::agent::twin::store::Store;
@@ -129,14 +130,19 @@ impl Bench {
         let (journal, journal_task) = journal(db.clone(), Arc::clone(&wake));
         supervisor.spawn(Phase::Journal, "journal", journal_task.run());
         let status = StatusHub::default();
+        let clips = ClipStore {
+            spool: Spool::new(&self.config.spool),
+            min_free: self.config.spool.min_free,
+            disk: Default::default(),
+            time: time.clone(),
+        };
+        let (pictures, task) = pictures(clips.clone(), journal.clone(), ids.clone());
+        let stop = supervisor.stop_token(Phase::Intake);
+        supervisor.spawn(Phase::Intake, "pictures", task.run(stop));
         let context = CameraContext {
             journal,
-            store: ClipStore {
-                spool: Spool::new(&self.config.spool),
-                min_free: self.config.spool.min_free,
-                disk: Default::default(),
-                time: time.clone(),
-            },
+            store: clips,
+            pictures,
             time: time.clone(),
             ids: ids.clone(),
             entropy: Entropy::default(),

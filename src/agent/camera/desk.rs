@@ -1,4 +1,4 @@
-//! What somebody else may ask of a running camera: begin and end a recording, hand over its newest key frame.
+//! What somebody else may ask of a running camera: begin and end a recording, hand over what it shows now.
 //!
 //! The camera's own task answers between two packets; it never waits for whoever asked. A camera that is down says so.
 
@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::media::{Caps, Packet};
 use crate::model::{CameraId, EventId, RecordingId};
-use crate::time::Mono;
+use crate::time::{Anchor, Mono};
 
 /// Questions that may wait for one camera; when full, whoever asks waits (and has a time limit of his own).
 const QUEUE: usize = 4;
@@ -26,15 +26,16 @@ pub struct Wish {
     pub at_most: Duration,
 }
 
-/// A key frame and what a decoder needs to know of it.
+/// What a camera shows now, still encoded.
 #[derive(Debug, Clone)]
 pub struct Still {
-    /// The frame.
-    pub packet: Packet,
-    /// Its caps.
+    /// Video in decoding order: the newest key frame and, where they are few enough to be decoded at once, all that
+    /// followed it. Never empty.
+    pub packets: Vec<Packet>,
+    /// What a decoder needs to know of them.
     pub caps: Caps,
-    /// When it was captured.
-    pub taken: Mono,
+    /// Maps them to time.
+    pub anchor: Anchor,
 }
 
 /// Why a camera does not do it.
@@ -55,7 +56,7 @@ pub enum Ask {
     Start(Wish, oneshot::Sender<Result<Mono, No>>),
     /// End; `false`: it is not being recorded here.
     Stop(RecordingId, oneshot::Sender<bool>),
-    /// The newest key frame.
+    /// What it shows now.
     Picture(oneshot::Sender<Result<Still, No>>),
 }
 

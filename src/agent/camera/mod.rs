@@ -26,6 +26,7 @@ use self::recorder::Recorder;
 use self::reporter::Reporter;
 use self::session::Session;
 use crate::agent::journal::Journal;
+use crate::agent::pictures::Pictures;
 use crate::agent::status::StatusHub;
 use crate::agent::time::TimeKeeper;
 use crate::board::entropy::Entropy;
@@ -40,6 +41,8 @@ pub struct CameraContext {
     pub journal: Journal,
     /// Where clips go.
     pub store: ClipStore,
+    /// Who makes the pictures of events.
+    pub pictures: Pictures,
     /// Trusted time.
     pub time: TimeKeeper,
     /// Makes ids.

@@ -2,7 +2,7 @@
 
 use super::reporter::Reporter;
 use super::session::{RING_BYTES, Session};
-use crate::config::CameraConfig;
+use crate::config::{CameraConfig, MotionConfig};
 use crate::recording::ring::Limits;
 
 impl Session {
@@ -16,7 +16,11 @@ impl Session {
             let actions = self.machine.stop();
             self.act(actions, None).await;
         }
-        if config.motion != self.config.motion {
+        let eye = MotionConfig {
+            pictures: self.config.motion.pictures,
+            ..config.motion.clone()
+        };
+        if eye != self.config.motion {
             self.detection.retune(config.motion.clone());
         }
         if config.recording != self.config.recording {

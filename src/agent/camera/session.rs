@@ -4,6 +4,8 @@
 //! full the loop waits and frames are lost, because an event may not be.
 
 mod asks;
+mod events;
+mod strongest;
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -17,15 +19,13 @@ use super::desk::Ask;
 use super::detection::{Detection, MAX_WIDTH};
 use super::recorder::{Recorder, Stream};
 use super::reporter::{Reporter, Shows};
-use crate::agent::journal::Fact;
-use crate::agent::records::{self, Ending, MotionDetail};
 use crate::config::CameraConfig;
-use crate::db::events::EventFacts;
 use crate::media::{
     self, CaptureEvent, CaptureSession, LumaWish, OwnedGray, Packet, StreamKind, Track,
 };
-use crate::model::{DownReason, EventId, RecordId};
-use crate::recording::event::{Action, EventMachine, Facts};
+use crate::model::{DownReason, EventId};
+use crate::motion::Verdict;
+use crate::recording::event::{Action, EventMachine};
 use crate::recording::ring::{Limits, Ring};
 use crate::restart::Backoff;
 use crate::time::{Anchor, Mono, Pts};
@@ -49,6 +49,7 @@ pub struct Session {
     /// New settings for what runs.
     tuned: watch::Receiver<CameraConfig>,
     active: Option<(EventId, Pts)>,
+    strongest: strongest::Strongest,
     /// Position of the last picture that was judged.
     newest: Pts,
     watched: Watched,
@@ -107,6 +108,7 @@ impl Session {
                 max_bytes: RING_BYTES,
             }),
             active: None,
+            strongest: strongest::Strongest::default(),
             newest: Pts(0),
             watched: Watched::Main,
             reconnects: 0,
@@ -323,6 +325,7 @@ impl Session {
     }
 
     fn begin_stream(&mut self, stream: Stream) {
+        self.look_for_strongest(true);
         self.ring.clear();
         if self.watched == Watched::Main {
             self.detection.stream(Some(&stream.caps));
@@ -336,6 +339,7 @@ impl Session {
         }
         self.recorder.push(&packet).await;
         self.ring.push(packet);
+        self.look_for_strongest(false);
     }
 
     async fn frame(&mut self, frame: &OwnedGray, anchor: Option<Anchor>) {
@@ -343,6 +347,13 @@ impl Session {
         self.newest = pts;
         let actions = self.machine.observe(pts, &verdict);
         self.act(actions, anchor).await;
+        if let Verdict::Motion(activity) = &verdict
+            && self.active.is_some()
+            && self.config.motion.pictures
+        {
+            self.strongest.judged(pts, activity);
+            self.look_for_strongest(false);
+        }
     }
 
     /// Carries out what the machine decided, in order.
@@ -374,121 +385,6 @@ impl Session {
                 }
             }
         }
-    }
-
-    async fn start_event(
-        &mut self,
-        started_at: Pts,
-        clip_from: Pts,
-        facts: &Facts,
-        anchor: Anchor,
-    ) {
-        let id = EventId((self.context.ids)());
-        self.active = Some((id, started_at));
-        let camera = self.config.id.clone();
-        let known = self.facts(id, facts);
-        let clip = self.recorder.begin_event(id, self.ring.cut(clip_from));
-        let started = anchor.mono(started_at);
-        let preroll = clip.as_ref().map_or(0.0, |(opening, ..)| {
-            started.since(opening.started).as_secs_f64()
-        });
-        let detail = MotionDetail {
-            score: facts.score,
-            regions: &facts.regions,
-        };
-        let title = format!("Motion on {}", self.config.name);
-        tracing::info!(camera = %camera, event = %id, score = facts.score, preroll_s = preroll, "motion started");
-        let mut told = vec![records::motion_started(
-            self.record_id(),
-            &camera,
-            &title,
-            &known,
-            detail,
-            started,
-            preroll,
-        )];
-        let (clip, committed) = match clip {
-            Some((opening, record, committed)) => {
-                told.push(record);
-                (Some(opening), Some(committed))
-            }
-            None => (None, None),
-        };
-        let fact = Fact::EventStarted {
-            camera,
-            at: started,
-            facts: known,
-            clip,
-        };
-        self.context.journal.write_then(fact, told, committed).await;
-    }
-
-    async fn update_event(&mut self, facts: &Facts, anchor: Anchor) {
-        let Some((id, _)) = self.active else { return };
-        let known = self.facts(id, facts);
-        let detail = MotionDetail {
-            score: facts.score,
-            regions: &facts.regions,
-        };
-        let at = anchor.mono(self.newest);
-        let record = records::motion_updated(self.record_id(), &self.config.id, &known, detail, at);
-        self.context
-            .journal
-            .write(Fact::EventUpdated { facts: known }, vec![record])
-            .await;
-    }
-
-    async fn end_event(
-        &mut self,
-        started: Pts,
-        ended: Pts,
-        reason: &'static str,
-        facts: &Facts,
-        anchor: Anchor,
-    ) {
-        let Some((id, _)) = self.active.take() else {
-            return;
-        };
-        let known = self.facts(id, facts);
-        let recording = self.recorder.current();
-        let (started, ended) = (anchor.mono(started), anchor.mono(ended));
-        tracing::info!(
-            camera = %self.config.id, event = %id, duration_s = ended.since(started).as_secs_f64(), reason, "motion ended"
-        );
-        let ending = Ending {
-            started,
-            ended,
-            reason,
-            recording,
-        };
-        let record =
-            records::motion_ended(self.record_id(), self.config.id.as_str(), &known, ending);
-        self.context
-            .journal
-            .write(
-                Fact::EventEnded {
-                    facts: known,
-                    at: ended,
-                    reason,
-                },
-                vec![record],
-            )
-            .await;
-        self.recorder.end_event();
-    }
-
-    fn facts(&self, id: EventId, facts: &Facts) -> EventFacts {
-        let name = |i: &usize| self.config.motion.include.get(*i).map(|z| z.name.clone());
-        EventFacts {
-            id,
-            peak_score: facts.peak_score,
-            zones: facts.zones.iter().filter_map(name).collect(),
-            rev: facts.rev,
-        }
-    }
-
-    fn record_id(&self) -> RecordId {
-        RecordId((self.context.ids)())
     }
 }
 

@@ -137,7 +137,7 @@ impl Hands {
         }
     }
 
-    /// The newest key frame of a camera.
+    /// What a camera shows now.
     pub(super) async fn still(
         &self,
         camera: &CameraId,

@@ -248,7 +248,7 @@ impl Executor {
                 };
                 if let Some(picture) = picture {
                     snapshots::keep(c, run, picture)?;
-                    let taken = records::snapshot_taken(RecordId((ids)()), picture, id);
+                    let taken = records::snapshot_taken(RecordId((ids)()), picture, Some(id));
                     outbox::put(c, run, &taken)?;
                 }
                 let record = RecordId((ids)());

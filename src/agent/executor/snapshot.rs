@@ -1,48 +1,34 @@
-//! `snapshot`: the newest key frame as JPEG in the spool.
+//! `snapshot`: what a camera shows now, as JPEG in the spool.
+//!
+//! The newest frame, decoded from its key frame on; the key frame itself where the GOP is too long to be decoded at once,
+//! or damaged. `taken_at` says when the one that was taken was captured.
 
 use serde_json::json;
 
 use super::{Done, Fault, Hands, fault};
+use crate::agent::camera::desk::Still;
+use crate::agent::pictures::{New, keep};
 use crate::command::kinds::Snapshot;
-use crate::db::snapshots::Picture;
-use crate::media::picture::{jpeg_of_key_frame, jpeg_size};
-use crate::model::{RecordingId, Sha256};
-use crate::spool::whole::write_whole;
-
-const QUALITY: u8 = 85;
+use crate::media::picture::{I420, PictureError, frame_of, jpeg_of};
+use crate::model::PictureKind;
+use crate::time::Pts;
 
 /// Takes the picture; its row is written with the end of the command.
 pub(super) async fn take(hands: &Hands, args: &Snapshot) -> Result<Done, Fault> {
     let still = hands.still(&args.camera_id).await?;
     let (spool, min_free) = (hands.spool.clone(), hands.min_free);
     let (camera, id, width) = (args.camera_id.clone(), args.snapshot_id, args.max_width);
+    let quality = args.quality.clamp(1, 100) as u8;
     let work = tokio::task::spawn_blocking(move || {
-        let jpeg = jpeg_of_key_frame(&still.packet, &still.caps, width, QUALITY)
-            .or_else(|e| fault("picture", e))?;
-        let Some((width, height)) = jpeg_size(&jpeg) else {
-            return fault("picture", "the encoder made no picture");
-        };
-        let prepared = spool.check_mount().and_then(|()| spool.prepare(&camera));
-        let free = prepared.and_then(|_| spool.space());
-        match free {
-            Ok(space) if space.free >= min_free => {}
-            Ok(space) => return fault("no-space", format!("{} is free", space.free)),
-            Err(e) => return fault("storage", e),
-        }
-        let path = spool.picture_path(&camera, RecordingId(id.0));
-        write_whole(&path, &jpeg).or_else(|e| fault("storage", e))?;
-        let (sha256, size_bytes) = Sha256::of_reader(&jpeg[..]).or_else(|e| fault("storage", e))?;
-        let path = format!("{camera}/{id}.jpg");
-        Ok(Picture {
+        let (picture, at) = newest(&still, width).or_else(|e| fault("picture", e))?;
+        let jpeg = jpeg_of(&picture, quality).or_else(|e| fault("picture", e))?;
+        let new = New {
             id,
-            camera,
-            taken: still.taken,
-            width,
-            height,
-            path,
-            size_bytes,
-            sha256,
-        })
+            taken: still.anchor.mono(at),
+            event: None,
+            kind: PictureKind::Snapshot,
+        };
+        keep(&spool, min_free, &camera, &new, &jpeg).or_else(|e| fault(e.code, e.detail))
     });
     let picture = match work.await {
         Ok(picture) => picture?,
@@ -57,4 +43,17 @@ pub(super) async fn take(hands: &Hands, args: &Snapshot) -> Result<Done, Fault> 
         picture: Some(picture),
         ..Done::default()
     })
+}
+
+fn newest(still: &Still, width: u32) -> Result<(I420, Pts), PictureError> {
+    let key = still.packets.get(..1).unwrap_or_default();
+    let (Some(first), Some(last)) = (key.first(), still.packets.iter().map(|p| p.pts).max()) else {
+        return Err(PictureError::NotKey);
+    };
+    match frame_of(&still.packets, &still.caps, last, width) {
+        Err(PictureError::Broken(_) | PictureError::Slow) if still.packets.len() > 1 => {
+            frame_of(key, &still.caps, first.pts, width)
+        }
+        frame => frame,
+    }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::db::retention;
 use crate::db::snapshots::Picture;
 use crate::media::picture::jpeg_size;
-use crate::model::{CameraId, RecordingId, Sha256, SnapshotId};
+use crate::model::{CameraId, PictureKind, RecordingId, Sha256, SnapshotId};
 use crate::spool::salvage::{Outcome, Salvaged, salvage};
 use crate::spool::{Spool, SpoolError, part_of};
 use crate::time::Wall;
@@ -100,6 +100,9 @@ pub(super) fn look_at(
         height,
         size_bytes: meta.len(),
         sha256,
+        // A file does not tell what it was taken for.
+        event: None,
+        kind: PictureKind::Snapshot,
     }))
 }
 

@@ -1,9 +1,14 @@
 //! A session's answers to what others ask of its camera.
 
 use super::Session;
+use super::strongest::bounded;
 use crate::agent::camera::desk::{Ask, No, Still, Wish};
 use crate::agent::journal::Fact;
+use crate::media::{Packet, Track};
 use crate::time::{Mono, Pts};
+
+/// Of a GOP that is decoded for a snapshot: 4 s at 30 frames a second. In a longer one its key frame is the picture.
+const CURRENT_PACKETS: usize = 120;
 
 impl Session {
     /// Answers one question while frames arrive. Whoever asked may have gone.
@@ -25,11 +30,15 @@ impl Session {
 
     fn still(&self) -> Option<Still> {
         let stream = self.recorder.current_stream()?;
-        let packet = self.ring.cut(Pts(u64::MAX)).next()?.clone();
+        let newest = self.ring.cut(Pts(u64::MAX));
+        let video: Vec<&Packet> = newest.filter(|p| p.track == Track::Video).collect();
+        let key = (*video.first()?).clone();
+        let few = video.len() <= CURRENT_PACKETS;
+        let packets = few.then(|| bounded(video)).flatten();
         Some(Still {
             caps: stream.caps.video.clone(),
-            taken: stream.anchor.mono(packet.pts),
-            packet,
+            anchor: stream.anchor,
+            packets: packets.unwrap_or_else(|| vec![key]),
         })
     }
 

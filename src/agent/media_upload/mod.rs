@@ -22,7 +22,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::settings::{Settings, UploadHandle};
-use self::step::Step;
+use self::step::{Note, Step};
 use super::disk::Disk;
 use super::records;
 use super::status::StatusHub;
@@ -98,6 +98,7 @@ pub struct MediaUpload<T = Client> {
     backoff: Backoff,
     waits: BTreeMap<FileId, (u32, Mono)>,
     turn: u64,
+    unnoted: Option<Note>,
     fresh: bool,
     shown: Shown,
 }
@@ -126,6 +127,7 @@ impl<T: Transport> MediaUpload<T> {
             backoff: Backoff::http(),
             waits: BTreeMap::new(),
             turn: 0,
+            unnoted: None,
             fresh: true,
             shown: Shown::default(),
             parts,
@@ -249,6 +251,7 @@ impl<T: Transport> MediaUpload<T> {
             .db
             .call(Urgency::Now, move |c, _| uploads::sent_on(c, &today))
             .await?;
+        let sent = sent + self.unnoted.as_ref().map_or(0, |n| n.bytes);
         let settings = self.settings.borrow();
         Ok(Line::at(
             self.parts.time.wall(),

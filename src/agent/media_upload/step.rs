@@ -16,7 +16,7 @@ use crate::cloud::client::{Call, Reply, Transport};
 use crate::cloud::storage::{Range, Throttle};
 use crate::db::retention::FileId;
 use crate::db::uploads::{self, Waiting};
-use crate::db::{DbError, Urgency};
+use crate::db::{Db, DbError, Urgency};
 use crate::model::{CameraId, RecordingId, Sha256};
 use crate::supervise::failpoint;
 use crate::upload::answer::{
@@ -62,6 +62,26 @@ struct Source {
     size: u64,
 }
 
+/// What a PUT came to and is not in the table yet. Lost with the process: the storage knows the part all the same.
+pub(super) struct Note {
+    file: FileId,
+    /// That left, also where it failed.
+    pub(super) bytes: u64,
+    day: String,
+    part: Option<(u32, String)>,
+}
+
+async fn write_down(db: Db, note: Option<Note>) -> Result<(), DbError> {
+    let Some(note) = note else {
+        return Ok(());
+    };
+    let work = move |c: &crate::db::Connection, _: &crate::db::Run| {
+        let part = note.part.as_ref().map(|(n, tag)| (*n, tag.as_str()));
+        uploads::sent(c, note.file, note.bytes, &note.day, part)
+    };
+    db.call(Urgency::Now, work).await
+}
+
 /// What a round of PUTs came to.
 enum Round {
     /// All of them are there.
@@ -77,6 +97,12 @@ enum Round {
 impl<T: Transport> MediaUpload<T> {
     /// Brings one file as far as it goes.
     pub(super) async fn step(&mut self, w: &Waiting) -> Result<Step, DbError> {
+        let step = self.go(w).await;
+        write_down(self.parts.db.clone(), self.unnoted.take()).await?;
+        step
+    }
+
+    async fn go(&mut self, w: &Waiting) -> Result<Step, DbError> {
         let file = w.file;
         if !self
             .parts
@@ -92,6 +118,7 @@ impl<T: Transport> MediaUpload<T> {
         };
         let (mut refused, mut forgotten, mut known) = (0, 0, BTreeMap::new());
         for _ in 0..MAX_QUESTIONS {
+            write_down(self.parts.db.clone(), self.unnoted.take()).await?;
             let begun = match self.begin(w).await {
                 Next::Send(begun) => begun,
                 next => return self.after(w, next).await,
@@ -323,18 +350,13 @@ impl<T: Transport> MediaUpload<T> {
         });
         let moved = Arc::new(AtomicU64::new(0));
         let (began, now) = (self.parts.time.mono(), self.parts.time.wall());
-        let outcome = self
-            .parts
-            .storage
-            .put(
-                target,
-                &part.headers,
-                range,
-                throttle,
-                Arc::clone(&moved),
-                now,
-            )
-            .await;
+        // What the part before came to is committed meanwhile: a card takes its time for that.
+        let note = write_down(self.parts.db.clone(), self.unnoted.take());
+        let storage = &self.parts.storage;
+        let counted = Arc::clone(&moved);
+        let sending = storage.put(target, &part.headers, range, throttle, counted, now);
+        let (outcome, noted) = tokio::join!(sending, note);
+        noted?;
         let bytes = moved.load(Ordering::Relaxed);
         let (put, rest, etag) = match outcome {
             Ok(stored) => {
@@ -351,15 +373,16 @@ impl<T: Transport> MediaUpload<T> {
             self.backoff.works(self.parts.time.mono());
         }
         failpoint::hit("upload.part");
-        let (file, n, today) = (w.file, part.n, self.today());
         let etag = answer::etag(&etag).filter(|_| put == Put::Next);
         if let Some(etag) = &etag {
-            known.insert(n, etag.clone());
+            known.insert(part.n, etag.clone());
         }
-        let noted = move |c: &crate::db::Connection, _: &crate::db::Run| {
-            uploads::sent(c, file, bytes, &today, etag.as_deref().map(|tag| (n, tag)))
-        };
-        self.parts.db.call(Urgency::Now, noted).await?;
+        self.unnoted = Some(Note {
+            file: w.file,
+            bytes,
+            day: self.today(),
+            part: etag.map(|etag| (part.n, etag)),
+        });
         Ok((put, rest))
     }
 }

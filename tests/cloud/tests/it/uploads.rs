@@ -337,7 +337,13 @@ async fn an_upload_that_is_given_up_leaves_nothing() {
         .await
         .unwrap();
     assert_eq!(row(&cloud, id).await["status"], "awaiting_upload");
-    assert_eq!(parts(&cloud), 0);
+    // The row is first, then the storage is told.
+    let gone = async {
+        while parts(&cloud) > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, gone).await.unwrap();
     // A file that was repaired takes the place of what was under way.
     device.plan(&wanted).await;
     let repaired = bytes(9 * MIB - 5);

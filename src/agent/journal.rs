@@ -124,7 +124,7 @@ pub fn journal(db: Db, wake: Arc<Notify>) -> (Journal, JournalTask) {
 }
 
 impl JournalTask {
-    /// Rings `files` for each clip that is kept.
+    /// Rings `files` for each clip and each event's pictures that are kept.
     pub fn telling_of_files(mut self, files: Arc<Notify>) -> Self {
         self.files = files;
         self
@@ -135,7 +135,10 @@ impl JournalTask {
         let mut group = Vec::new();
         while self.entries.recv_many(&mut group, 32).await > 0 {
             for entry in group.drain(..) {
-                let kept = matches!(entry.fact, Fact::ClipKept { .. });
+                let kept = matches!(
+                    entry.fact,
+                    Fact::ClipKept { .. } | Fact::PicturesKept { .. }
+                );
                 commit(&self.db, entry).await;
                 if kept {
                     self.files.notify_one();

@@ -82,7 +82,8 @@ pub fn package_of(element: &str) -> &'static str {
             "gstreamer1.0-plugins-base"
         }
         "x264enc" => "gstreamer1.0-plugins-ugly",
-        "h264parse" | "h265parse" | "openh264enc" | "openh264dec" | "vah264enc" => {
+        "rtspclientsink" => "gstreamer1.0-rtsp",
+        "h264parse" | "h265parse" | "mpegtsmux" | "srtsink" | "rtmp2sink" | "openh264enc" | "openh264dec" | "vah264enc" => {
             "gstreamer1.0-plugins-bad"
         }
         "vaapih264enc" => "gstreamer1.0-vaapi",

@@ -1,7 +1,7 @@
 //! The GStreamer, RTSP and V4L2 adapter: the only folder that names `gstreamer*`, `retina` and `v4l`.
 //!
 //! [`capture`] turns a camera into [`Packet`]s, [`sampler`] turns packets into grey frames, [`clip`] writes packets
-//! into MP4, [`probe`] describes cameras. Each consumer has its own small pipeline, so that a broken one never hurts
+//! into MP4, [`publish`] brings them to a media server, [`probe`] describes cameras. Each consumer has its own small pipeline, so that a broken one never hurts
 //! the capture. A packet's bytes are reference counted and never copied.
 
 mod caps;
@@ -20,6 +20,7 @@ mod pace;
 pub mod picture;
 mod plane;
 pub mod probe;
+pub mod publish;
 mod retina_caps;
 mod retina_frames;
 pub mod sampler;

@@ -30,6 +30,7 @@ use crate::board::entropy::Entropy;
 use crate::cloud::Store;
 use crate::config::Config;
 use crate::db::{self, Db, IdSource, Urgency};
+use crate::media::publish;
 use crate::model::RecordId;
 use crate::outbox::quota::Quotas;
 use crate::spool::Spool;
@@ -147,6 +148,7 @@ async fn main(
         .context("cannot read the twin")?;
     let (status, desk) = (StatusHub::default(), Desk::default());
     let restart = Arc::new(Notify::new());
+    let (stream, streams) = watch::channel(loaded.effective.stream.clone());
     let online = match &config.cloud {
         Some(cloud) => {
             let parts = online::Parts {
@@ -161,6 +163,7 @@ async fn main(
                 status: status.clone(),
                 desk: desk.clone(),
                 spool: spool.clone(),
+                stream: streams,
                 wake: Arc::clone(&wake),
                 restart: Arc::clone(&restart),
             };
@@ -182,6 +185,7 @@ async fn main(
         sync: online.as_ref().map(Online::sync),
         heartbeat: heartbeats,
         beat_now: online.as_ref().map(Online::claimed),
+        live: publish::protocols(),
         started,
     };
     supervisor.spawn(
@@ -244,6 +248,7 @@ async fn main(
             .as_ref()
             .map_or_else(|| watch::channel(None).1, Online::clients),
         heartbeat,
+        stream,
         status,
         refresh: online.as_ref().map(Online::refresh).unwrap_or_default(),
     };

@@ -10,6 +10,7 @@
 //! | [`uploader`] | brings the outbox to the cloud |
 //! | [`inbox`], [`poll`] | take commands in: from whoever brings them, by asking the cloud |
 //! | [`executor`] | carries them out, one after another |
+//! | [`live`] | publishes cameras to media servers, each for a lease |
 //! | [`link`] | MQTT: presence, hints, what the cloud sends |
 //! | [`janitor`] | keeps the clips within quota, age and free space; tells how the disk is |
 //! | [`health`] | heartbeat, figures, the watchdog's probe |
@@ -29,6 +30,7 @@ pub mod inbox;
 pub mod janitor;
 pub mod journal;
 pub mod link;
+pub mod live;
 pub mod poll;
 pub mod records;
 pub mod reindex;

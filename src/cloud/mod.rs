@@ -10,8 +10,10 @@ pub mod credentials;
 pub mod keys;
 pub mod mqtt;
 pub mod reach;
+pub mod relay;
 pub mod store;
 pub mod tls;
+pub mod vetted;
 
 pub use claims::ClaimApi;
 pub use client::{Client, ClientError, Reply, Transport};

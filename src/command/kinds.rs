@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::stream::{StreamRenew, StreamStart, StreamStop};
 use crate::model::{CameraId, EventId, RecordingId, SnapshotId};
 
 /// A type of command.
@@ -23,6 +24,12 @@ pub enum Kind {
     RecordingUnlock,
     /// `snapshot`
     Snapshot,
+    /// `stream.start`
+    StreamStart,
+    /// `stream.renew`
+    StreamRenew,
+    /// `stream.stop`
+    StreamStop,
     /// `twin.refresh`
     TwinRefresh,
     /// `sync.now`
@@ -39,12 +46,15 @@ pub enum Kind {
 
 impl Kind {
     /// All that this version knows.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 14] = [
         Kind::RecordingStart,
         Kind::RecordingStop,
         Kind::RecordingLock,
         Kind::RecordingUnlock,
         Kind::Snapshot,
+        Kind::StreamStart,
+        Kind::StreamRenew,
+        Kind::StreamStop,
         Kind::TwinRefresh,
         Kind::SyncNow,
         Kind::Reboot,
@@ -61,6 +71,9 @@ impl Kind {
             Kind::RecordingLock => "recording.lock",
             Kind::RecordingUnlock => "recording.unlock",
             Kind::Snapshot => "snapshot",
+            Kind::StreamStart => "stream.start",
+            Kind::StreamRenew => "stream.renew",
+            Kind::StreamStop => "stream.stop",
             Kind::TwinRefresh => "twin.refresh",
             Kind::SyncNow => "sync.now",
             Kind::Reboot => "reboot",
@@ -83,6 +96,8 @@ impl Kind {
             | Kind::RecordingLock
             | Kind::RecordingUnlock
             | Kind::Snapshot => 10,
+            Kind::StreamStart => 15,
+            Kind::StreamRenew | Kind::StreamStop => 5,
             Kind::TwinRefresh | Kind::SyncNow => 30,
             Kind::KeyRotate | Kind::DiagCollect => 120,
             Kind::Unclaim => 300,
@@ -97,12 +112,14 @@ impl Kind {
             | Kind::RecordingLock
             | Kind::RecordingUnlock
             | Kind::Snapshot
+            | Kind::StreamRenew
+            | Kind::StreamStop
             | Kind::TwinRefresh
             | Kind::SyncNow
             | Kind::KeyRotate
             | Kind::Unclaim
             | Kind::DiagCollect => true,
-            Kind::RecordingStart | Kind::Reboot => false,
+            Kind::RecordingStart | Kind::StreamStart | Kind::Reboot => false,
         }
     }
 
@@ -111,12 +128,15 @@ impl Kind {
         match self {
             Kind::RecordingStop
             | Kind::RecordingLock
+            | Kind::StreamStop
             | Kind::TwinRefresh
             | Kind::SyncNow
             | Kind::DiagCollect => true,
             Kind::RecordingStart
             | Kind::RecordingUnlock
             | Kind::Snapshot
+            | Kind::StreamStart
+            | Kind::StreamRenew
             | Kind::Reboot
             | Kind::KeyRotate
             | Kind::Unclaim => false,
@@ -166,6 +186,12 @@ pub enum Command {
     RecordingUnlock(OneRecording),
     /// Take a picture.
     Snapshot(Snapshot),
+    /// Publish a camera for so long.
+    StreamStart(StreamStart),
+    /// Publish it longer.
+    StreamRenew(StreamRenew),
+    /// End that.
+    StreamStop(StreamStop),
     /// Ask for the twin.
     TwinRefresh,
     /// Bring the outbox to the cloud.
@@ -279,6 +305,9 @@ impl Command {
             Kind::RecordingLock => Command::RecordingLock(read(args)?),
             Kind::RecordingUnlock => Command::RecordingUnlock(read(args)?),
             Kind::Snapshot => Command::Snapshot(read(args)?),
+            Kind::StreamStart => Command::StreamStart(read(args)?),
+            Kind::StreamRenew => Command::StreamRenew(read(args)?),
+            Kind::StreamStop => Command::StreamStop(read(args)?),
             Kind::TwinRefresh => read::<Nothing>(args).map(|_| Command::TwinRefresh)?,
             Kind::SyncNow => read::<Nothing>(args).map(|_| Command::SyncNow)?,
             Kind::Reboot => Command::Reboot(read(args)?),
@@ -294,6 +323,7 @@ impl Command {
         match self {
             Command::RecordingStart(a) => range("max_duration_s", a.max_duration_s, 1, 3600),
             Command::Snapshot(a) => range("max_width", a.max_width, 64, 3840),
+            Command::StreamStart(a) => a.check(),
             Command::Reboot(a) => range("delay_s", a.delay_s, 0, 300),
             Command::DiagCollect(a) => range("number of parts", a.parts.len() as u32, 1, 8),
             _ => Ok(()),
@@ -308,6 +338,9 @@ impl Command {
             Command::RecordingLock(_) => Kind::RecordingLock,
             Command::RecordingUnlock(_) => Kind::RecordingUnlock,
             Command::Snapshot(_) => Kind::Snapshot,
+            Command::StreamStart(_) => Kind::StreamStart,
+            Command::StreamRenew(_) => Kind::StreamRenew,
+            Command::StreamStop(_) => Kind::StreamStop,
             Command::TwinRefresh => Kind::TwinRefresh,
             Command::SyncNow => Kind::SyncNow,
             Command::Reboot(_) => Kind::Reboot,
@@ -322,6 +355,7 @@ impl Command {
         match self {
             Command::RecordingStart(a) => Some(format!("recording.start/{}", a.recording_id)),
             Command::Snapshot(a) => Some(format!("snapshot/{}", a.snapshot_id)),
+            Command::StreamStart(a) => Some(format!("stream.start/{}", a.session_id)),
             _ => None,
         }
     }
@@ -398,7 +432,7 @@ mod tests {
         for (word, args, code) in [
             ("exec", json!({ "cmd": "id" }), "unsupported"),
             ("firmware.update", json!({}), "unsupported"),
-            ("stream.start", json!({}), "unsupported"),
+            ("stream.start", json!({}), "args"),
             ("Reboot", json!({}), "unsupported"),
             (
                 "reboot",

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::model::{CameraId, RecordMode, Secret};
+use crate::model::{CameraId, Network, RecordMode, Secret};
 use crate::units::ByteSize;
 
 /// One fault of a configuration file.
@@ -124,6 +124,8 @@ pub struct CloudConfig {
     pub claim_code_file: PathBuf,
     /// Announce an open claim window on the local network.
     pub announce: bool,
+    /// Networks that uploads and live video may go to though they are not public; never set by the twin.
+    pub allow_private: Vec<Network>,
 }
 
 /// Button and light; the agent works without either.

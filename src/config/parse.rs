@@ -14,7 +14,7 @@ use super::table::{Faults, Kind, Section, pointer};
 use super::{
     CameraConfig, CloudConfig, Config, Fault, MotionConfig, RecordingConfig, SpoolConfig, Zone,
 };
-use crate::model::{CameraId, RecordMode, Secret};
+use crate::model::{CameraId, Network, RecordMode, Secret};
 use crate::units::ByteSize;
 
 /// Cameras of one agent.
@@ -144,6 +144,9 @@ fn cloud_config(mut s: Section<'_>, state_dir: &Path) -> CloudConfig {
             .path_buf("claim_code_file")
             .unwrap_or_else(|| "/boot/firmware/sentrycam-claim.txt".into()),
         announce: s.boolean("announce").unwrap_or(true),
+        allow_private: s
+            .read("allow_private", &[Kind::List], networks)
+            .unwrap_or_default(),
     };
     s.end();
     config
@@ -160,6 +163,14 @@ pub(crate) fn api_base(v: &toml::Value) -> Result<Url, String> {
         && url.fragment().is_none();
     let good = url.scheme() == "https" && url.has_host() && plain;
     good.then_some(url).ok_or_else(|| wrong.into())
+}
+
+fn networks(v: &toml::Value) -> Result<Vec<Network>, String> {
+    let list = v.as_array().filter(|l| l.len() <= 16);
+    let list = list.ok_or("must be a list of at most 16 networks")?;
+    list.iter()
+        .map(|v| v.as_str().ok_or("must be networks in quotes")?.parse())
+        .collect()
 }
 
 /// Reads one camera. `local` serves where the table says nothing of where the video comes from.

@@ -15,6 +15,7 @@ use crate::agent::executor::{Hands, Rotation, Unclaim};
 use crate::agent::inbox::Inbox;
 use crate::agent::journal::Journal;
 use crate::agent::link::{self, Link, LinkConfig, Plugs};
+use crate::agent::live::{self, LiveHandle};
 use crate::agent::status::StatusHub;
 use crate::agent::time::TimeKeeper;
 use crate::agent::twin::{Fetcher, TwinHandle};
@@ -29,9 +30,11 @@ use crate::cloud::{Client, Store};
 use crate::command::kinds;
 use crate::config::{CloudConfig, Config, MqttConfig, summary::summary};
 use crate::db::{Db, IdSource};
+use crate::media::publish;
 use crate::spool::Spool;
 use crate::supervise::{Phase, Supervisor};
 use crate::time::Mono;
+use crate::twin::StreamPart;
 use crate::wire::keys::KeySlot;
 
 /// The last pass of the uploader at shutdown.
@@ -52,6 +55,8 @@ pub struct Parts<'c> {
     pub status: StatusHub,
     pub desk: Desk,
     pub spool: Spool,
+    /// Where live video may be published to.
+    pub stream: watch::Receiver<StreamPart>,
     /// Wakes the uploader.
     pub wake: Arc<Notify>,
     /// Starts the agent anew.
@@ -85,16 +90,16 @@ impl Online {
             cloud: p.cloud.clone(),
             board: p.config.board.clone(),
             state_dir: p.config.state_dir.clone(),
-            store: p.credentials,
+            store: p.credentials.clone(),
             tls: tls.clone(),
             db: p.db.clone(),
-            journal: p.journal,
+            journal: p.journal.clone(),
             time: p.time.clone(),
             entropy: p.entropy.clone(),
             ids: p.ids.clone(),
             status: p.status.clone(),
             sync: sync.clone(),
-            restart: p.restart,
+            restart: Arc::clone(&p.restart),
         });
         let stop = supervisor.stop_token(Phase::Intake);
         supervisor.spawn(Phase::Intake, "claimer", claimer.run(stop));
@@ -127,6 +132,7 @@ impl Online {
         let uploader = while_claimed(clients, stop, Duration::ZERO, uploader, idle);
         supervisor.spawn(Phase::Sync, "uploader", uploader);
 
+        let live = live_view(&p, &tls, &handle, supervisor);
         let (inbox_tx, inbox) = watch::channel(None);
         // Away since ever, until a link says otherwise.
         let (away, broker_away) = watch::channel(Some(Mono(0)));
@@ -137,6 +143,7 @@ impl Online {
             let (time, entropy) = (p.time.clone(), p.entropy.clone());
             move |client: &Client| Hands {
                 desk: desk.clone(),
+                live: Some(live.clone()),
                 spool: spool.clone(),
                 min_free,
                 twin: Some({
@@ -269,6 +276,31 @@ impl Online {
         let broker = Mqtts::new(account, self.tls.usual.clone(), keep_alive);
         Some(Link::new(broker, config, deps, plugs))
     }
+}
+
+/// Live sessions; they end where the keys go.
+fn live_view(
+    p: &Parts<'_>,
+    tls: &TlsConfigs,
+    handle: &claimer::Handle,
+    supervisor: &mut Supervisor,
+) -> LiveHandle {
+    let parts = live::Parts {
+        desk: p.desk.clone(),
+        journal: p.journal.clone(),
+        time: p.time.clone(),
+        ids: p.ids.clone(),
+        entropy: p.entropy.clone(),
+        clients: handle.clients.clone(),
+        tls: tls.usual.clone(),
+        allowed: p.cloud.allow_private.clone().into(),
+        stream: p.stream.clone(),
+        able: publish::protocols(),
+    };
+    let (live, task) = live::live(parts);
+    let stop = supervisor.stop_token(Phase::Intake);
+    supervisor.spawn(Phase::Intake, "live", task.run(stop));
+    live
 }
 
 /// The socket for claiming and unclaiming.

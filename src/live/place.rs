@@ -118,7 +118,11 @@ fn rtsp(url: &Url, key: Option<&Secret>) -> Result<Way, &'static str> {
     let login = key.and_then(|key| key.expose().split_once(':'));
     let login = login.map(|(user, password)| (Secret::new(user), Secret::new(password)));
     let path = match key.filter(|_| login.is_none()) {
-        Some(key) => Cow::Owned(format!("{}/{}", url.path().trim_end_matches('/'), as_part(key)?)),
+        Some(key) => Cow::Owned(format!(
+            "{}/{}",
+            url.path().trim_end_matches('/'),
+            as_part(key)?
+        )),
         None => Cow::Borrowed(url.path()),
     };
     if path.trim_matches('/').is_empty() {
@@ -183,7 +187,13 @@ mod tests {
     fn at(protocol: LiveProtocol, endpoint: &str, key: Option<&str>) -> Result<Place, NoPlace> {
         let key = key.map(Secret::new);
         let hosts = |host: &str| host.ends_with(".example.com");
-        place(protocol, &Secret::new(endpoint), key.as_ref(), &hosts, &[554, 1935, 443, 9000])
+        place(
+            protocol,
+            &Secret::new(endpoint),
+            key.as_ref(),
+            &hosts,
+            &[554, 1935, 443, 9000],
+        )
     }
 
     fn way(protocol: LiveProtocol, endpoint: &str, key: Option<&str>) -> Way {
@@ -201,7 +211,10 @@ mod tests {
         let a = "rtsp://live.example.com/door?x=1";
         assert_eq!(way(Rtsp, a, None), rtsp("/door?x=1", None));
         assert_eq!(way(Rtsp, a, Some("k1")), rtsp("/door/k1?x=1", None));
-        assert_eq!(way(Rtsp, a, Some("me:pa:ss")), rtsp("/door?x=1", Some(("me", "pa:ss"))));
+        assert_eq!(
+            way(Rtsp, a, Some("me:pa:ss")),
+            rtsp("/door?x=1", Some(("me", "pa:ss")))
+        );
         let rtmp = |app: &str, stream: &str| Way::Rtmp {
             app: secret(app),
             stream: secret(stream),
@@ -214,9 +227,15 @@ mod tests {
             passphrase: pass.map(secret),
         };
         assert_eq!(way(Srt, "srt://a.example.com:9000", None), srt(None, None));
-        assert_eq!(way(Srt, "srt://a.example.com:9000", Some("publish:x")), srt(Some("publish:x"), None));
+        assert_eq!(
+            way(Srt, "srt://a.example.com:9000", Some("publish:x")),
+            srt(Some("publish:x"), None)
+        );
         let a = "srt://a.example.com:9000?mode=caller&streamid=publish%3Ax";
-        assert_eq!(way(Srt, a, Some("0123456789")), srt(Some("publish:x"), Some("0123456789")));
+        assert_eq!(
+            way(Srt, a, Some("0123456789")),
+            srt(Some("publish:x"), Some("0123456789"))
+        );
     }
 
     #[test]
@@ -235,9 +254,21 @@ mod tests {
             (Rtmp, "rtmp://live.example.com/app", Some("canary x")),
             (Srt, "srt://live.example.com", None),
             (Srt, "srt://live.example.com:9000?mode=listener", None),
-            (Srt, "srt://live.example.com:9000?passphrase=canary-123", None),
-            (Srt, "srt://live.example.com:9000?streamid=a&streamid=b", None),
-            (Srt, "srt://live.example.com:9000?streamid=a", Some("canary")),
+            (
+                Srt,
+                "srt://live.example.com:9000?passphrase=canary-123",
+                None,
+            ),
+            (
+                Srt,
+                "srt://live.example.com:9000?streamid=a&streamid=b",
+                None,
+            ),
+            (
+                Srt,
+                "srt://live.example.com:9000?streamid=a",
+                Some("canary"),
+            ),
             (Whip, "https://live.example.com/canary", None),
         ] {
             let refused = at(protocol, endpoint, key).unwrap_err();

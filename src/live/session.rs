@@ -33,8 +33,6 @@ pub enum Trouble {
     Auth,
     /// The camera delivers nothing.
     CameraDown,
-    /// The camera is none of this device any more.
-    NoCamera,
     /// The server takes nothing, or the pipeline broke.
     Publisher,
     /// This protocol cannot carry what the camera sends, or this machine cannot speak it.
@@ -48,7 +46,7 @@ impl Trouble {
             Trouble::Refused => "refused",
             Trouble::Unreachable => "unreachable",
             Trouble::Auth => "auth",
-            Trouble::CameraDown | Trouble::NoCamera => "camera_down",
+            Trouble::CameraDown => "camera_down",
             Trouble::Publisher => "publisher",
             Trouble::Unsupported => "unsupported",
         }
@@ -58,7 +56,7 @@ impl Trouble {
     fn stays(self) -> bool {
         matches!(
             self,
-            Trouble::Refused | Trouble::Auth | Trouble::NoCamera | Trouble::Unsupported
+            Trouble::Refused | Trouble::Auth | Trouble::Unsupported
         )
     }
 }
@@ -195,9 +193,6 @@ impl Session {
             return None;
         }
         self.trouble = Some(trouble);
-        if trouble == Trouble::NoCamera && self.was_live {
-            return Some(self.over(End::Ended(Reason::CameraLost)));
-        }
         if trouble.stays() {
             return Some(self.over(End::Failed(trouble)));
         }

@@ -83,9 +83,8 @@ pub fn package_of(element: &str) -> &'static str {
         }
         "x264enc" => "gstreamer1.0-plugins-ugly",
         "rtspclientsink" => "gstreamer1.0-rtsp",
-        "h264parse" | "h265parse" | "mpegtsmux" | "srtsink" | "rtmp2sink" | "openh264enc" | "openh264dec" | "vah264enc" => {
-            "gstreamer1.0-plugins-bad"
-        }
+        "h264parse" | "h265parse" | "mpegtsmux" | "srtsink" | "rtmp2sink" | "openh264enc"
+        | "openh264dec" | "vah264enc" => "gstreamer1.0-plugins-bad",
         "vaapih264enc" => "gstreamer1.0-vaapi",
         e if e.starts_with("avdec_") || e.starts_with("avenc_") => "gstreamer1.0-libav",
         _ => "gstreamer1.0-plugins-good",

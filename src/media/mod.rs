@@ -1,8 +1,8 @@
 //! The GStreamer, RTSP and V4L2 adapter: the only folder that names `gstreamer*`, `retina` and `v4l`.
 //!
 //! [`capture`] turns a camera into [`Packet`]s, [`sampler`] turns packets into grey frames, [`clip`] writes packets
-//! into MP4, [`publish`] brings them to a media server, [`probe`] describes cameras. Each consumer has its own small pipeline, so that a broken one never hurts
-//! the capture. A packet's bytes are reference counted and never copied.
+//! into MP4, [`publish`] brings them to a media server, [`probe`] describes cameras. Each consumer has its own small
+//! pipeline, so that a broken one never hurts the capture. A packet's bytes are reference counted and never copied.
 
 mod caps;
 pub mod capture;
@@ -39,13 +39,18 @@ pub mod v4l2_mode;
 
 use std::time::Duration;
 
-use crate::model::{DownReason, StreamInfo};
+use crate::model::{DownReason, StreamInfo, VideoCodec};
 use crate::recording::ring::Item;
 use crate::time::{Anchor, Pts};
 
 pub use self::gst::init;
 pub use capture::{CaptureSession, LumaWish, Stats};
 pub use gstreamer::Caps;
+
+/// Codec of a video track; `None` where it is none that is recorded.
+pub fn codec_of(video: &Caps) -> Option<VideoCodec> {
+    caps::codec(video)
+}
 
 /// Which of a camera's two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -189,7 +189,10 @@ impl Publisher {
     pub fn srt_sent(&self) -> Option<u64> {
         let stats: gst::Structure = self.srt.as_ref()?.property("stats");
         let sent = stats.get::<u64>("bytes-sent");
-        Some(sent.or_else(|_| stats.get::<u64>("bytes-sent-total")).unwrap_or(0))
+        Some(
+            sent.or_else(|_| stats.get::<u64>("bytes-sent-total"))
+                .unwrap_or(0),
+        )
     }
 
     /// Ends it; `false` where it still hangs after [`STOP_LIMIT`]. Blocks.
@@ -223,7 +226,10 @@ fn sink(video: &gst::Caps, way: &Way, to: SocketAddr) -> Result<Vec<gst::Element
             Ok(vec![parser, filter, sink])
         }
         Way::Rtmp { app, stream } => {
-            if video.structure(0).is_none_or(|s| s.name() != "video/x-h264") {
+            if video
+                .structure(0)
+                .is_none_or(|s| s.name() != "video/x-h264")
+            {
                 return Err(GstError::Pipeline("RTMP carries H.264 only".into()));
             }
             let mux = make("flvmux")?;
@@ -288,7 +294,11 @@ fn secrets_of(way: &Way) -> Vec<Secret> {
         Way::Srt {
             streamid,
             passphrase,
-        } => [streamid, passphrase].into_iter().flatten().cloned().collect(),
+        } => [streamid, passphrase]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect(),
     }
 }
 
@@ -315,8 +325,12 @@ mod tests {
             path: Secret::new("/live/canary1?t=canary2"),
             login: Some((Secret::new("me"), Secret::new("canary3"))),
         };
-        let debug = "x.c(1): f (): /p:\nrtsp://127.0.0.1:5/live/canary1?t=canary2 said no to canary3";
+        let debug =
+            "x.c(1): f (): /p:\nrtsp://127.0.0.1:5/live/canary1?t=canary2 said no to canary3";
         let text = shown("Could not write.", Some(debug), &secrets_of(&way));
-        assert!(!text.contains("canary") && text.contains("said no"), "{text}");
+        assert!(
+            !text.contains("canary") && text.contains("said no"),
+            "{text}"
+        );
     }
 }

@@ -78,10 +78,7 @@ impl LiveProtocol {
     pub fn carries(self, codec: VideoCodec) -> bool {
         !matches!(
             (self, codec),
-            (
-                LiveProtocol::Rtmp | LiveProtocol::Rtmps,
-                VideoCodec::H265
-            )
+            (LiveProtocol::Rtmp | LiveProtocol::Rtmps, VideoCodec::H265)
         )
     }
 }

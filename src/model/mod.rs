@@ -6,6 +6,7 @@ pub mod event;
 pub mod ids;
 pub mod limits;
 pub mod live;
+pub mod network;
 pub mod recording;
 pub mod retry;
 pub mod secret;
@@ -14,8 +15,11 @@ pub mod stream;
 pub use class::Class;
 pub use digest::Sha256;
 pub use event::{MotionEvent, Region, Severity};
-pub use ids::{BootId, CameraId, CommandId, EpochId, EventId, RecordId, RecordingId, SessionId, SnapshotId};
+pub use ids::{
+    BootId, CameraId, CommandId, EpochId, EventId, RecordId, RecordingId, SessionId, SnapshotId,
+};
 pub use live::LiveProtocol;
+pub use network::Network;
 pub use recording::{ClipState, RecordMode};
 pub use retry::Retry;
 pub use secret::Secret;

@@ -3,6 +3,7 @@
 //! Everything that comes from outside is bounded before it is parsed: answers to `MAX_ANSWER_BYTES`, records to
 //! `MAX_RECORD_BYTES`, batches to `MAX_BATCH_RECORDS` (see `model::limits`). Nothing here does IO, reads a clock or draws a number.
 
+pub mod address;
 pub mod agreement;
 pub mod answer;
 pub mod claim;

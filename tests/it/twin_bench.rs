@@ -156,6 +156,7 @@ impl Bench {
             cameras,
             clients: watch::channel(Some(self.client.clone())).1,
             heartbeat: watch::channel(None).0,
+            stream: watch::channel(Default::default()).0,
             status: status.clone(),
             refresh: Arc::default(),
         };

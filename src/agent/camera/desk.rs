@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::tap::Watch;
 use crate::media::{Caps, Packet};
 use crate::model::{CameraId, EventId, RecordingId};
 use crate::time::Mono;
@@ -42,7 +43,7 @@ pub struct Still {
 pub enum No {
     /// It delivers nothing now.
     Down,
-    /// It is recording on command already.
+    /// It is recording on command already, or watched by as many as may be.
     Busy,
     /// The clip disk takes nothing now.
     Disk,
@@ -57,6 +58,8 @@ pub enum Ask {
     Stop(RecordingId, oneshot::Sender<bool>),
     /// The newest key frame.
     Picture(oneshot::Sender<Result<Still, No>>),
+    /// Its packets, from a key frame on.
+    Watch(oneshot::Sender<Result<Watch, No>>),
 }
 
 impl Ask {
@@ -66,6 +69,7 @@ impl Ask {
             Ask::Start(_, reply) => drop(reply.send(Err(No::Down))),
             Ask::Stop(_, reply) => drop(reply.send(false)),
             Ask::Picture(reply) => drop(reply.send(Err(No::Down))),
+            Ask::Watch(reply) => drop(reply.send(Err(No::Down))),
         }
     }
 }

@@ -17,6 +17,7 @@ use super::desk::Ask;
 use super::detection::{Detection, MAX_WIDTH};
 use super::recorder::{Recorder, Stream};
 use super::reporter::{Reporter, Shows};
+use super::tap::Tap;
 use crate::agent::journal::Fact;
 use crate::agent::records::{self, Ending, MotionDetail};
 use crate::config::CameraConfig;
@@ -24,7 +25,7 @@ use crate::db::events::EventFacts;
 use crate::media::{CaptureEvent, CaptureSession, LumaWish, OwnedGray, Packet, StreamKind, Track};
 use crate::model::{DownReason, EventId, RecordId};
 use crate::recording::event::{Action, EventMachine, Facts};
-use crate::recording::ring::{Limits, Ring};
+use crate::recording::ring::Limits;
 use crate::restart::Backoff;
 use crate::time::{Anchor, Mono, Pts};
 
@@ -43,7 +44,7 @@ pub struct Session {
     pub(super) recorder: Recorder,
     pub(super) detection: Detection,
     pub(super) machine: EventMachine,
-    pub(super) ring: Ring<Packet>,
+    pub(super) ring: Tap,
     /// New settings for what runs.
     tuned: watch::Receiver<CameraConfig>,
     active: Option<(EventId, Pts)>,
@@ -100,7 +101,7 @@ impl Session {
             recorder,
             detection: Detection::new(config.motion.clone()),
             machine: EventMachine::new(&config.recording),
-            ring: Ring::new(Limits {
+            ring: Tap::new(Limits {
                 pre_roll: config.recording.pre_roll,
                 max_bytes: RING_BYTES,
             }),
@@ -319,7 +320,7 @@ impl Session {
     }
 
     fn begin_stream(&mut self, stream: Stream) {
-        self.ring.clear();
+        self.ring.begin(&stream);
         if self.watched == Watched::Main {
             self.detection.stream(Some(&stream.caps));
         }

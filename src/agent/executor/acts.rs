@@ -41,6 +41,9 @@ impl Hands {
             Command::RecordingLock(args) => executor.lock_recording(args, true).await,
             Command::RecordingUnlock(args) => executor.lock_recording(args, false).await,
             Command::Snapshot(args) => snapshot::take(self, args).await,
+            Command::StreamStart(args) => executor.start_stream(args).await,
+            Command::StreamRenew(args) => executor.renew_stream(args).await,
+            Command::StreamStop(args) => executor.stop_stream(args).await,
             Command::TwinRefresh => match &self.twin {
                 Some(twin) => {
                     twin();

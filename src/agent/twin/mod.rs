@@ -31,7 +31,7 @@ use crate::db::DbError;
 use crate::model::BootId;
 use crate::supervise::failpoint;
 use crate::twin::state::{Deadline, Document, PROVISIONAL, State};
-use crate::twin::{Effective, Envelope, Reason, Refusal, Secrets, compile};
+use crate::twin::{Effective, Envelope, Reason, Refusal, Secrets, StreamPart, compile};
 use crate::wire::jws::{self, JwsError, Typ};
 
 /// Twins that may wait to be judged; when full, who offers one waits.
@@ -139,6 +139,8 @@ pub struct Reach {
     pub clients: Clients,
     /// Time between heartbeats.
     pub heartbeat: watch::Sender<Option<Duration>>,
+    /// Where live video may be published to.
+    pub stream: watch::Sender<StreamPart>,
     /// Where the version is shown.
     pub status: StatusHub,
     /// Told by whoever knows that there is another twin; see [`TwinHandle::refresh`].
@@ -435,6 +437,12 @@ impl Twin {
         let own = self.local.cloud.as_ref().map(|c| c.heartbeat);
         let every = own.map(|own| cloud.heartbeat.unwrap_or(own));
         self.reach.heartbeat.send_replace(every);
+        let allowed = &self.effective.stream;
+        self.reach.stream.send_if_modified(|now| {
+            let others = now != allowed;
+            now.clone_from(allowed);
+            others
+        });
     }
 
     async fn put_in_force(&self) {

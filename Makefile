@@ -2,6 +2,7 @@
 # make test                                               everything that CI runs
 # make bench                                              figures, into target/bench/*.json and on the screen
 # make crash [ROUNDS=100]                                 kill -9 at random moments
+# make live-sessions [ROUNDS=1000]                       live sessions started and stopped; what is left of them
 # make broker-kills [ROUNDS=200]                          kill -9 of the broker while states are committed
 
 SHELL := /bin/bash
@@ -12,10 +13,10 @@ BIN := target/debug
 # What runs and what builds it; Debian 12 and 13.
 PACKAGES := gcc pkg-config libclang-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev \
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
-    gstreamer1.0-libav gstreamer1.0-x gstreamer1.0-tools glib-networking ca-certificates ffmpeg mosquitto postgresql \
+    gstreamer1.0-libav gstreamer1.0-rtsp gstreamer1.0-x gstreamer1.0-tools glib-networking ca-certificates ffmpeg mosquitto postgresql \
     python3-venv procps util-linux dbus-daemon
 
-.PHONY: demo test bench crash broker-kills deps deny lint footage
+.PHONY: demo test bench crash live-sessions broker-kills deps deny lint footage
 
 demo: deps footage
 	$(CARGO) build -q --workspace --bins
@@ -30,6 +31,10 @@ lint:
 
 crash: deps
 	ROUNDS=$(ROUNDS) $(CARGO) test --workspace --test it crash -- --nocapture --test-threads 1
+
+live-sessions: ROUNDS = 1000
+live-sessions: deps
+	LIVE_SESSIONS=$(ROUNDS) $(CARGO) test --workspace --test it many_sessions -- --nocapture --test-threads 1
 
 broker-kills: ROUNDS = 200
 broker-kills: deps

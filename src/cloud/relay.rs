@@ -46,6 +46,9 @@ pub enum RelayError {
     Pipeline,
 }
 
+/// A second at 2 Mbit/s.
+const SEND_BUFFER: usize = 256 << 10;
+
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
@@ -75,6 +78,8 @@ impl Relay {
             .map_err(|e| lost(&e))?;
         // Without either it works, only slower to act or to notice.
         let _ = tcp.set_nodelay(true);
+        // What waits in the kernel is old when it is seen.
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size(&tcp, SEND_BUFFER);
         let give_up = u32::try_from(LONGEST_WRITE.as_millis()).unwrap_or(10_000);
         let _ = rustix::net::sockopt::set_tcp_user_timeout(&tcp, give_up);
         let server: Box<dyn Stream> = match tls {

@@ -215,13 +215,15 @@ impl Live {
     fn obey(&mut self, order: Order) {
         // Whoever asked may have gone.
         match order {
-            Order::Start(start, reply) => drop(reply.send(self.start(start))),
+            Order::Start(start, reply) => {
+                let _ = reply.send(self.start(start));
+            }
             Order::Renew(id, until, reply) => {
                 let known = self.running.get(&id);
                 if let Some(entry) = known {
                     entry.wanted.send_modify(|w| w.until = until);
                 }
-                drop(reply.send(known.is_some()));
+                let _ = reply.send(known.is_some());
             }
             Order::Stop(id, reply) => match self.running.get_mut(&id) {
                 Some(entry) => {
@@ -230,7 +232,9 @@ impl Live {
                         .send_modify(|w| w.end = w.end.or(Some(Reason::Stopped)));
                     entry.waiting.push(reply);
                 }
-                None => drop(reply.send(false)),
+                None => {
+                    let _ = reply.send(false);
+                }
             },
         }
     }
@@ -281,7 +285,7 @@ impl Live {
                 self.book.leave(id);
                 let waiting = self.running.remove(&id).map(|e| e.waiting);
                 for reply in waiting.into_iter().flatten() {
-                    drop(reply.send(true));
+                    let _ = reply.send(true);
                 }
             }
             // A task that panicked ends the process, as everywhere.

@@ -1,17 +1,19 @@
-//! Media servers that a camera is published to: ffmpeg as a listener, its pictures decoded and their counters read.
+//! Media servers that a camera is published to: gst-rtsp-server for RTSP, ffmpeg as a listener for RTMP and SRT. The
+//! pictures are decoded and their counters read.
 //!
 //! ffmpeg takes one publisher and ends with it, as a session of a real server does; whoever wants another one starts it
-//! again on the same port.
+//! again on the same port. (It cannot stand for RTSP: it refuses a transport of `mode=RECORD` in capitals.)
 
 use std::io::Read;
 use std::net::{TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result};
 
 use crate::pattern::read_counter;
+use crate::record::{RecordServer, Seen};
 
 /// How it is published to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,32 +26,48 @@ pub enum Ingest {
     Srt,
 }
 
-/// A running server; dropping it kills it.
+/// A running server; dropping it ends it.
 #[derive(Debug)]
 pub struct MediaServer {
-    child: Child,
+    /// Where it is another process.
+    child: Option<Child>,
+    /// Where it is in this one.
+    _record: Option<RecordServer>,
     port: u16,
     kind: Ingest,
-    seen: Arc<Mutex<Vec<Option<u32>>>>,
+    seen: Seen,
 }
 
 impl MediaServer {
-    /// A port that is free now.
+    /// Listens on a free port of 127.0.0.1 for pictures of this size.
     ///
     /// # Errors
-    /// Where there is none.
-    pub fn free_port(kind: Ingest) -> Result<u16> {
-        Ok(match kind {
+    /// Where it does not start.
+    pub fn start(kind: Ingest, width: usize, height: usize) -> Result<MediaServer> {
+        let port = match kind {
+            Ingest::Rtsp => 0,
             Ingest::Srt => UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port(),
-            Ingest::Rtsp | Ingest::Rtmp => TcpListener::bind("127.0.0.1:0")?.local_addr()?.port(),
-        })
+            Ingest::Rtmp => TcpListener::bind("127.0.0.1:0")?.local_addr()?.port(),
+        };
+        Self::start_at(kind, port, width, height)
     }
 
-    /// Listens on 127.0.0.1 for one publisher of pictures of this size.
+    /// The same on a port of one's choice.
     ///
     /// # Errors
-    /// Where ffmpeg does not start.
-    pub fn start(kind: Ingest, port: u16, width: usize, height: usize) -> Result<MediaServer> {
+    /// Where it does not start.
+    pub fn start_at(kind: Ingest, port: u16, width: usize, height: usize) -> Result<MediaServer> {
+        let seen = Seen::default();
+        if kind == Ingest::Rtsp {
+            let record = RecordServer::start(port, Arc::clone(&seen))?;
+            return Ok(MediaServer {
+                child: None,
+                port: record.port,
+                _record: Some(record),
+                kind,
+                seen,
+            });
+        }
         let mut command = Command::new("ffmpeg");
         command.args(["-hide_banner", "-loglevel", "error", "-nostdin"]);
         command.args([
@@ -60,16 +78,13 @@ impl MediaServer {
             "-analyzeduration",
             "500000",
         ]);
-        match kind {
-            Ingest::Rtsp => command.args(["-rtsp_flags", "listen", "-i"]),
-            Ingest::Rtmp => command.args(["-listen", "1", "-i"]),
-            Ingest::Srt => command.arg("-i"),
-        };
-        command.arg(match kind {
-            Ingest::Rtsp => format!("rtsp://127.0.0.1:{port}/live/door"),
-            Ingest::Rtmp => format!("rtmp://127.0.0.1:{port}/live/door"),
-            Ingest::Srt => format!("srt://127.0.0.1:{port}?mode=listener"),
-        });
+        if kind == Ingest::Rtmp {
+            command.args(["-listen", "1", "-i"]);
+            command.arg(format!("rtmp://127.0.0.1:{port}/live/door"));
+        } else {
+            command.arg("-i");
+            command.arg(format!("srt://127.0.0.1:{port}?mode=listener"));
+        }
         command.args([
             "-an",
             "-vsync",
@@ -87,7 +102,6 @@ impl MediaServer {
             .spawn()
             .context("ffmpeg does not start")?;
         let mut pictures = child.stdout.take().context("no pictures")?;
-        let seen = Arc::<Mutex<Vec<_>>>::default();
         let tell = Arc::clone(&seen);
         thread::Builder::new()
             .name("ingest".into())
@@ -95,12 +109,14 @@ impl MediaServer {
                 let mut picture = vec![0; width * height];
                 while pictures.read_exact(&mut picture).is_ok() {
                     let counter = read_counter(&picture, width, width);
-                    let mut seen = tell.lock().unwrap_or_else(PoisonError::into_inner);
-                    seen.push(counter);
+                    tell.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(counter);
                 }
             })?;
         Ok(MediaServer {
-            child,
+            child: Some(child),
+            _record: None,
             port,
             kind,
             seen,
@@ -121,6 +137,11 @@ impl MediaServer {
         self.port
     }
 
+    /// Of its process, where it has one of its own.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// The counters of the pictures so far; nothing where one was illegible.
     pub fn counters(&self) -> Vec<Option<u32>> {
         self.seen
@@ -128,16 +149,13 @@ impl MediaServer {
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
-
-    /// It has ended by itself.
-    pub fn is_over(&mut self) -> bool {
-        !matches!(self.child.try_wait(), Ok(None))
-    }
 }
 
 impl Drop for MediaServer {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }

@@ -14,6 +14,7 @@ mod mangle;
 mod pattern;
 mod player;
 mod proxy;
+mod record;
 mod server;
 mod tls;
 

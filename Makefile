@@ -48,6 +48,7 @@ bench: deps footage
 	target/release/sentrycam-bench latency
 	target/release/sentrycam-bench commands
 	target/release/sentrycam-bench claim
+	target/release/sentrycam-bench live
 	target/release/sentrycam-bench drain
 	$(CARGO) bench --workspace --bench motion --bench outbox --bench signing
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use sentrycam_cloud::stream::Wanted;
 use sentrycam_cloud::testing::Cloud;
-use sentrycam_testcam::{Codec, Ingest, MediaServer, Options, Picture, Source, TestCamera};
+use sentrycam_testcam::{
+    Auth, Codec, Ingest, MediaServer, Options, Picture, Source, TestCamera, issued,
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -26,13 +28,23 @@ struct Site {
 
 impl Site {
     async fn start(codec: Codec, ports: &[u16]) -> Site {
+        Site::trusting(codec, ports, "").await
+    }
+
+    /// The same, with one more authority for certificates.
+    async fn trusting(codec: Codec, ports: &[u16], ca: &str) -> Site {
         let camera = TestCamera::start(Options {
             source: Source::Pattern(Picture::default(), codec),
             ..Options::default()
         })
         .unwrap();
-        let cloud = Cloud::start().await.unwrap();
+        let cloud = Cloud::builder().broker().start().await.unwrap();
         let mut edge = Edge::of(&cloud);
+        std::fs::write(
+            edge.home.path("ca.pem"),
+            format!("{}\n{ca}", cloud.ca_pem()),
+        )
+        .unwrap();
         let path = edge.home.path("sentrycam.toml");
         let mut text = std::fs::read_to_string(&path).unwrap();
         text = text.replace(
@@ -49,8 +61,9 @@ impl Site {
         let edge_id = edge.edge_id();
         let stream = json!({ "stream": { "hosts": ["localhost"], "ports": ports } });
         cloud.set_twin(&edge_id, stream).await.unwrap();
-        edge.wait("the twin is in force, the camera up", |s| {
-            s["twin"]["applied"].as_u64().is_some_and(|v| v > 0)
+        edge.wait("the twin is in force, camera and link are up", |s| {
+            s["link"]["state"] == "up"
+                && s["twin"]["applied"].as_u64().is_some_and(|v| v > 0)
                 && s["cameras"]["door"]["state"] == "up"
         });
         Site {
@@ -271,6 +284,43 @@ async fn a_device_without_an_owner_publishes_nothing() {
         Some("1"),
         "{}",
         site.edge.log()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn rtsps_trusts_the_name_and_a_login_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ca, cert, key) = issued(dir.path(), "localhost").unwrap();
+    let (_, other_cert, other_key) = {
+        let other = dir.path().join("other");
+        std::fs::create_dir(&other).unwrap();
+        issued(&other, "localhost").unwrap()
+    };
+    let login = || Some(Auth::Digest("me".into(), "canary-p4ss".into()));
+    let server = MediaServer::rtsp(0, login(), Some((cert, key))).unwrap();
+    let foreign = MediaServer::rtsp(0, None, Some((other_cert, other_key))).unwrap();
+    let ports = [server.port(), foreign.port()];
+    let ca = std::fs::read_to_string(ca).unwrap();
+    let site = Site::trusting(Codec::H264, &ports, &ca).await;
+    let secure = |server: &MediaServer| server.endpoint().replace("rtsp:", "rtsps:");
+    for (server, key, reason) in [
+        (&server, Some("me:canary-wr0ng"), "auth"),
+        (&foreign, None, "unreachable"),
+    ] {
+        let (session, ended) = site.ask("rtsps", &secure(server), key, 120).await;
+        assert_eq!(ended["status"], "succeeded", "{ended}");
+        let row = site.until(session, "failed").await;
+        assert_eq!(row["reason"], reason, "{row}\n{}", site.edge.log());
+    }
+    let (session, _) = site
+        .ask("rtsps", &secure(&server), Some("me:canary-p4ss"), 120)
+        .await;
+    site.until(session, "live").await;
+    site.sees(&server);
+    assert!(
+        !std::fs::read_to_string(site.edge.home.path("err"))
+            .unwrap()
+            .contains("canary")
     );
 }
 

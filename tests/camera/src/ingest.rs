@@ -6,6 +6,7 @@
 
 use std::io::Read;
 use std::net::{TcpListener, UdpSocket};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, PoisonError};
 use std::thread;
@@ -14,6 +15,7 @@ use anyhow::{Context, Result};
 
 use crate::pattern::read_counter;
 use crate::record::{RecordServer, Seen};
+use crate::server::{Auth, Options};
 
 /// How it is published to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,14 +61,7 @@ impl MediaServer {
     pub fn start_at(kind: Ingest, port: u16, width: usize, height: usize) -> Result<MediaServer> {
         let seen = Seen::default();
         if kind == Ingest::Rtsp {
-            let record = RecordServer::start(port, Arc::clone(&seen))?;
-            return Ok(MediaServer {
-                child: None,
-                port: record.port,
-                _record: Some(record),
-                kind,
-                seen,
-            });
+            return Self::rtsp(port, None, None);
         }
         let mut command = Command::new("ffmpeg");
         command.args(["-hide_banner", "-loglevel", "error", "-nostdin"]);
@@ -119,6 +114,32 @@ impl MediaServer {
             _record: None,
             port,
             kind,
+            seen,
+        })
+    }
+
+    /// An RTSP server, of those who know a login, and in TLS with a certificate and its key (PEM).
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub fn rtsp(
+        port: u16,
+        auth: Option<Auth>,
+        tls: Option<(PathBuf, PathBuf)>,
+    ) -> Result<MediaServer> {
+        let seen = Seen::default();
+        let options = Options {
+            port,
+            auth,
+            tls,
+            ..Options::default()
+        };
+        let record = RecordServer::start(options, Arc::clone(&seen))?;
+        Ok(MediaServer {
+            child: None,
+            port: record.port,
+            _record: Some(record),
+            kind: Ingest::Rtsp,
             seen,
         })
     }

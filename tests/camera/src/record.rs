@@ -13,6 +13,7 @@ use gstreamer_rtsp_server::prelude::*;
 
 use crate::clients::Clients;
 use crate::pattern::read_counter;
+use crate::server::{Options, guard, permit};
 
 /// Counters of the pictures that came.
 pub(crate) type Seen = Arc<Mutex<Vec<Option<u32>>>>;
@@ -26,8 +27,8 @@ pub(crate) struct RecordServer {
 }
 
 impl RecordServer {
-    /// Listens on 127.0.0.1 for `/live/door`.
-    pub(crate) fn start(port: u16, seen: Seen) -> Result<RecordServer> {
+    /// Listens on 127.0.0.1 for `/live/door`, as `options` say of login and TLS.
+    pub(crate) fn start(options: Options, seen: Seen) -> Result<RecordServer> {
         gst::init()?;
         let context = glib::MainContext::new();
         let main_loop = glib::MainLoop::new(Some(&context), false);
@@ -37,7 +38,7 @@ impl RecordServer {
             .name("ingest".into())
             .spawn(move || {
                 let run = context.with_thread_default(|| {
-                    let server = match serve(port, &context, &seen) {
+                    let server = match serve(&options, &context, &seen) {
                         Ok((server, port)) => {
                             let _ = tell.send(Ok(port));
                             server
@@ -72,10 +73,17 @@ impl Drop for RecordServer {
     }
 }
 
-fn serve(port: u16, context: &glib::MainContext, seen: &Seen) -> Result<(rtsp::RTSPServer, u16)> {
+fn serve(
+    options: &Options,
+    context: &glib::MainContext,
+    seen: &Seen,
+) -> Result<(rtsp::RTSPServer, u16)> {
     let server = rtsp::RTSPServer::new();
     server.set_address("127.0.0.1");
-    server.set_service(&port.to_string());
+    server.set_service(&options.port.to_string());
+    if options.auth.is_some() || options.tls.is_some() {
+        server.set_auth(Some(&guard(options)?));
+    }
     let mounts = server.mount_points().context("no mount points")?;
     let factory = rtsp::RTSPMediaFactory::new();
     factory.set_transport_mode(rtsp::RTSPTransportMode::RECORD);
@@ -103,6 +111,7 @@ fn serve(port: u16, context: &glib::MainContext, seen: &Seen) -> Result<(rtsp::R
         });
         sink.set_callbacks(callbacks.build());
     });
+    permit(&factory);
     mounts.add_factory("/live/door", factory);
     server.attach(Some(context))?;
     let port = u16::try_from(server.bound_port()).map_err(|_| anyhow!("no port"))?;

@@ -142,7 +142,7 @@ async fn prepare(cloud: &Cloud, directory: &Path, camera: &TestCamera) -> Result
     let d = directory.display();
     let config = format!(
         "state_dir = \"{d}\"\n[spool]\ndir = \"{d}/clips\"\n[cloud]\ncredentials_file = \"{d}/edge.json\"\n\
-         ca_file = \"{d}/ca.pem\"\nallow_private = [\"127.0.0.0/8\", \"::1/128\"]\n[[camera]]\nid = \"door\"\n\
+         ca_file = \"{d}/ca.pem\"\nheartbeat = \"5 s\"\nallow_private = [\"127.0.0.0/8\", \"::1/128\"]\n[[camera]]\nid = \"door\"\n\
          url = \"{}\"\n[camera.recording]\nmode = \"off\"\n[camera.motion]\nenabled = false\n",
         camera.url()
     );

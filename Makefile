@@ -3,6 +3,7 @@
 # make bench                                              figures, into target/bench/*.json and on the screen
 # make crash [ROUNDS=100]                                 kill -9 at random moments
 # make upload-cuts [ROUNDS=200]                           uploads that are cut at random offsets
+# make live-sessions [ROUNDS=1000]                       live sessions started and stopped; what is left of them
 # make broker-kills [ROUNDS=200]                          kill -9 of the broker while states are committed
 
 SHELL := /bin/bash
@@ -13,10 +14,10 @@ BIN := target/debug
 # What runs and what builds it; Debian 12 and 13.
 PACKAGES := gcc pkg-config libclang-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev \
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
-    gstreamer1.0-libav gstreamer1.0-x gstreamer1.0-tools glib-networking ca-certificates ffmpeg mosquitto postgresql \
+    gstreamer1.0-libav gstreamer1.0-rtsp gstreamer1.0-x gstreamer1.0-tools glib-networking ca-certificates ffmpeg mosquitto postgresql \
     python3-venv procps util-linux dbus-daemon
 
-.PHONY: demo test bench crash broker-kills upload-cuts deps deny lint footage
+.PHONY: demo test bench crash broker-kills upload-cuts live-sessions deps deny lint footage
 
 demo: deps footage
 	$(CARGO) build -q --workspace --bins
@@ -31,6 +32,10 @@ lint:
 
 crash: deps
 	ROUNDS=$(ROUNDS) $(CARGO) test --workspace --test it crash -- --nocapture --test-threads 1
+
+live-sessions: ROUNDS = 1000
+live-sessions: deps
+	LIVE_SESSIONS=$(ROUNDS) $(CARGO) test --workspace --test it many_sessions -- --nocapture --test-threads 1
 
 broker-kills: ROUNDS = 200
 broker-kills: deps
@@ -48,6 +53,7 @@ bench: deps footage
 	target/release/sentrycam-bench latency
 	target/release/sentrycam-bench commands
 	target/release/sentrycam-bench claim
+	target/release/sentrycam-bench live
 	target/release/sentrycam-bench drain
 	target/release/sentrycam-bench upload
 	$(CARGO) bench --workspace --bench motion --bench outbox --bench signing

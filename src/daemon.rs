@@ -31,6 +31,7 @@ use crate::board::entropy::Entropy;
 use crate::cloud::Store;
 use crate::config::Config;
 use crate::db::{self, Db, IdSource, Urgency};
+use crate::media::publish;
 use crate::model::RecordId;
 use crate::outbox::quota::Quotas;
 use crate::spool::Spool;
@@ -194,6 +195,7 @@ async fn main(
         sync: online.as_ref().map(Online::sync),
         heartbeat: heartbeats,
         beat_now: online.as_ref().map(Online::claimed),
+        live: publish::protocols,
         started,
     };
     supervisor.spawn(

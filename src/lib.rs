@@ -12,7 +12,7 @@
 //! | 4 composition | `main`, [`cli`], [`daemon`] |
 //! | 3 tasks | [`agent`] |
 //! | 2 adapters | [`media`], [`db`], [`cloud`], [`spool`], [`board`], [`supervise`] |
-//! | 1 decisions | [`motion`], [`recording`], [`claim`], [`command`], [`link`], [`outbox`], [`restart`], [`wire`], [`twin`], [`upload`], [`config`] |
+//! | 1 decisions | [`motion`], [`recording`], [`claim`], [`command`], [`link`], [`live`], [`outbox`], [`restart`], [`wire`], [`twin`], [`upload`], [`config`] |
 //! | 0 vocabulary | [`model`], [`time`], [`units`] |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -27,6 +27,7 @@ pub mod config;
 pub mod daemon;
 pub mod db;
 pub mod link;
+pub mod live;
 pub mod media;
 pub mod model;
 pub mod motion;

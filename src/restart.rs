@@ -42,6 +42,12 @@ impl Backoff {
         Self::new(Duration::ZERO, s(1), s(300), Duration::ZERO)
     }
 
+    /// For a live session that somebody waits for: 0.5–1 s, growing to 10 s; starts over after 10 s of pictures.
+    pub const fn live() -> Self {
+        let s = Duration::from_secs;
+        Self::new(Duration::from_millis(500), s(1), s(10), s(10))
+    }
+
     const fn new(least: Duration, first: Duration, cap: Duration, stable_after: Duration) -> Self {
         Self {
             least,

@@ -82,6 +82,7 @@ impl Bench {
         let counter = Arc::clone(&ran);
         let hands = Hands {
             desk: Desk::default(),
+            live: None,
             spool: Spool::new(&SpoolConfig {
                 dir: dir.path().join("clips"),
                 require_mount: false,

@@ -13,7 +13,7 @@ use super::status::StatusHub;
 use super::time::TimeKeeper;
 use super::uploader::SyncStatus;
 use crate::db::{Db, DbError, IdSource, Urgency, dead_letter, open, query};
-use crate::model::RecordId;
+use crate::model::{LiveProtocol, RecordId};
 use crate::spool::Spool;
 use crate::time::{Mono, Wall};
 
@@ -44,6 +44,8 @@ pub struct Health {
     pub heartbeat: watch::Receiver<Option<Duration>>,
     /// Rings when a heartbeat is wanted at once.
     pub beat_now: Option<Arc<Notify>>,
+    /// What this machine can publish live by.
+    pub live: fn() -> Vec<LiveProtocol>,
     /// When the agent started.
     pub started: Mono,
 }
@@ -166,6 +168,7 @@ impl Health {
             "version": env!("CARGO_PKG_VERSION"), "arch": std::env::consts::ARCH, "uptime_s": status.uptime_s,
             "timequality": status.timequality, "cameras": cameras, "backlog": status.backlog,
             "system": status.system, "storage": status.storage,
+            "capabilities": { "live": (self.live)() },
             "status": if status.storage["state"] == "ok" { "ok" } else { "degraded" },
         })
     }

@@ -12,6 +12,7 @@
 //! | [`media_upload`] | brings clips and pictures to object storage |
 //! | [`inbox`], [`poll`] | take commands in: from whoever brings them, by asking the cloud |
 //! | [`executor`] | carries them out, one after another |
+//! | [`live`] | publishes cameras to media servers, each for a lease |
 //! | [`link`] | MQTT: presence, hints, what the cloud sends |
 //! | [`janitor`] | keeps the clips within quota, age and free space; tells how the disk is |
 //! | [`health`] | heartbeat, figures, the watchdog's probe |
@@ -31,6 +32,7 @@ pub mod inbox;
 pub mod janitor;
 pub mod journal;
 pub mod link;
+pub mod live;
 pub mod media_upload;
 pub mod pictures;
 pub mod poll;

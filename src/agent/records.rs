@@ -2,6 +2,8 @@
 //!
 //! Payloads are documented in `docs/protocol.md`; moments are boot-time readings, rendered when sent.
 
+mod live;
+
 use serde_json::{Value, json};
 
 use crate::command::State;
@@ -15,6 +17,8 @@ use crate::model::{
 use crate::recording::storage::Storage;
 use crate::time::Mono;
 use crate::wire::envelope::{Record, moment};
+
+pub use live::{LiveEnd, LiveTold, stream_live, stream_over};
 
 fn record(
     id: RecordId,

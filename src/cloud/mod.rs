@@ -10,6 +10,7 @@ pub mod credentials;
 pub mod keys;
 pub mod mqtt;
 pub mod reach;
+pub mod relay;
 pub mod storage;
 pub mod store;
 pub mod tls;

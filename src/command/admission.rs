@@ -197,6 +197,14 @@ mod tests {
                     json!({ "recording_id": Uuid::from_u128(2) })
                 }
                 Kind::Snapshot => json!({ "camera_id": "c", "snapshot_id": Uuid::from_u128(2) }),
+                Kind::StreamStart => {
+                    json!({ "camera_id": "c", "session_id": Uuid::from_u128(2), "protocol": "srt",
+                            "publish_endpoint": "srt://a.example:9", "expires_at": "2026-11-21T03:00:00Z" })
+                }
+                Kind::StreamRenew => {
+                    json!({ "session_id": Uuid::from_u128(2), "expires_at": "2026-11-21T03:00:00Z" })
+                }
+                Kind::StreamStop => json!({ "session_id": Uuid::from_u128(2) }),
                 Kind::Unclaim => json!({ "wipe": "all" }),
                 _ => json!({}),
             };

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::stream::{StreamRenew, StreamStart, StreamStop};
 use crate::model::{CameraId, EventId, RecordingId, SnapshotId};
 
 /// A type of command.
@@ -25,6 +26,12 @@ pub enum Kind {
     RecordingUpload,
     /// `snapshot`
     Snapshot,
+    /// `stream.start`
+    StreamStart,
+    /// `stream.renew`
+    StreamRenew,
+    /// `stream.stop`
+    StreamStop,
     /// `twin.refresh`
     TwinRefresh,
     /// `sync.now`
@@ -41,13 +48,16 @@ pub enum Kind {
 
 impl Kind {
     /// All that this version knows.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 15] = [
         Kind::RecordingStart,
         Kind::RecordingStop,
         Kind::RecordingLock,
         Kind::RecordingUnlock,
         Kind::RecordingUpload,
         Kind::Snapshot,
+        Kind::StreamStart,
+        Kind::StreamRenew,
+        Kind::StreamStop,
         Kind::TwinRefresh,
         Kind::SyncNow,
         Kind::Reboot,
@@ -65,6 +75,9 @@ impl Kind {
             Kind::RecordingUnlock => "recording.unlock",
             Kind::RecordingUpload => "recording.upload",
             Kind::Snapshot => "snapshot",
+            Kind::StreamStart => "stream.start",
+            Kind::StreamRenew => "stream.renew",
+            Kind::StreamStop => "stream.stop",
             Kind::TwinRefresh => "twin.refresh",
             Kind::SyncNow => "sync.now",
             Kind::Reboot => "reboot",
@@ -88,6 +101,8 @@ impl Kind {
             | Kind::RecordingUnlock
             | Kind::RecordingUpload
             | Kind::Snapshot => 10,
+            Kind::StreamStart => 15,
+            Kind::StreamRenew | Kind::StreamStop => 5,
             Kind::TwinRefresh | Kind::SyncNow => 30,
             Kind::KeyRotate | Kind::DiagCollect => 120,
             Kind::Unclaim => 300,
@@ -103,25 +118,33 @@ impl Kind {
             | Kind::RecordingUnlock
             | Kind::RecordingUpload
             | Kind::Snapshot
+            | Kind::StreamRenew
+            | Kind::StreamStop
             | Kind::TwinRefresh
             | Kind::SyncNow
             | Kind::KeyRotate
             | Kind::Unclaim
             | Kind::DiagCollect => true,
-            Kind::RecordingStart | Kind::Reboot => false,
+            Kind::RecordingStart | Kind::StreamStart | Kind::Reboot => false,
         }
     }
 
     /// Does no harm when it runs late: it may run while the time is not known.
     pub fn safe_without_time(self) -> bool {
         match self {
-            Kind::RecordingStop | Kind::TwinRefresh | Kind::SyncNow | Kind::DiagCollect => true,
+            Kind::RecordingStop
+            | Kind::StreamStop
+            | Kind::TwinRefresh
+            | Kind::SyncNow
+            | Kind::DiagCollect => true,
             // A lock may be one that takes another off again.
             Kind::RecordingStart
             | Kind::RecordingLock
             | Kind::RecordingUnlock
             | Kind::RecordingUpload
             | Kind::Snapshot
+            | Kind::StreamStart
+            | Kind::StreamRenew
             | Kind::Reboot
             | Kind::KeyRotate
             | Kind::Unclaim => false,
@@ -173,6 +196,12 @@ pub enum Command {
     RecordingUpload(OneRecording),
     /// Take a picture.
     Snapshot(Snapshot),
+    /// Publish a camera for so long.
+    StreamStart(StreamStart),
+    /// Publish it longer.
+    StreamRenew(StreamRenew),
+    /// End that.
+    StreamStop(StreamStop),
     /// Ask for the twin.
     TwinRefresh,
     /// Bring the outbox to the cloud.
@@ -309,6 +338,9 @@ impl Command {
             Kind::RecordingUnlock => Command::RecordingUnlock(read(args)?),
             Kind::RecordingUpload => Command::RecordingUpload(read(args)?),
             Kind::Snapshot => Command::Snapshot(read(args)?),
+            Kind::StreamStart => Command::StreamStart(read(args)?),
+            Kind::StreamRenew => Command::StreamRenew(read(args)?),
+            Kind::StreamStop => Command::StreamStop(read(args)?),
             Kind::TwinRefresh => read::<Nothing>(args).map(|_| Command::TwinRefresh)?,
             Kind::SyncNow => read::<Nothing>(args).map(|_| Command::SyncNow)?,
             Kind::Reboot => Command::Reboot(read(args)?),
@@ -325,6 +357,7 @@ impl Command {
             Command::RecordingStart(a) => range("max_duration_s", a.max_duration_s, 1, 3600),
             Command::Snapshot(a) => range("max_width", a.max_width, 64, 3840)
                 .and_then(|()| range("quality", a.quality, 1, 100)),
+            Command::StreamStart(a) => a.check(),
             Command::Reboot(a) => range("delay_s", a.delay_s, 0, 300),
             Command::DiagCollect(a) => range("number of parts", a.parts.len() as u32, 1, 8),
             _ => Ok(()),
@@ -340,6 +373,9 @@ impl Command {
             Command::RecordingUnlock(_) => Kind::RecordingUnlock,
             Command::RecordingUpload(_) => Kind::RecordingUpload,
             Command::Snapshot(_) => Kind::Snapshot,
+            Command::StreamStart(_) => Kind::StreamStart,
+            Command::StreamRenew(_) => Kind::StreamRenew,
+            Command::StreamStop(_) => Kind::StreamStop,
             Command::TwinRefresh => Kind::TwinRefresh,
             Command::SyncNow => Kind::SyncNow,
             Command::Reboot(_) => Kind::Reboot,
@@ -354,6 +390,7 @@ impl Command {
         match self {
             Command::RecordingStart(a) => Some(format!("recording.start/{}", a.recording_id)),
             Command::Snapshot(a) => Some(format!("snapshot/{}", a.snapshot_id)),
+            Command::StreamStart(a) => Some(format!("stream.start/{}", a.session_id)),
             _ => None,
         }
     }
@@ -385,113 +422,5 @@ fn read<T: DeserializeOwned>(args: &Value) -> Result<T, NotOurs> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    const ID: &str = "019af5d8-7a00-7000-8000-0000000000d1";
-
-    #[test]
-    fn every_type_reads_its_arguments() {
-        for (word, args) in [
-            (
-                "recording.start",
-                json!({ "camera_id": "c", "recording_id": ID, "max_duration_s": 60 }),
-            ),
-            (
-                "recording.start",
-                json!({ "camera_id": "c", "recording_id": ID, "max_duration_s": 3600, "event_id": ID }),
-            ),
-            ("recording.stop", json!({ "recording_id": ID })),
-            ("recording.lock", json!({ "recording_id": ID })),
-            ("recording.unlock", json!({ "recording_id": ID })),
-            ("snapshot", json!({ "camera_id": "c", "snapshot_id": ID })),
-            (
-                "snapshot",
-                json!({ "camera_id": "c", "snapshot_id": ID, "max_width": 64 }),
-            ),
-            ("twin.refresh", json!({})),
-            ("sync.now", json!({})),
-            ("reboot", json!({})),
-            ("reboot", json!({ "delay_s": 300 })),
-            ("key.rotate", json!({})),
-            ("unclaim", json!({ "wipe": "all" })),
-            ("diag.collect", json!({ "parts": ["log", "db"] })),
-            ("diag.collect", json!({})),
-        ] {
-            let command = Command::parse(word, &args).unwrap();
-            assert_eq!(command.kind().as_str(), word);
-            assert_eq!(Kind::from_word(word), Some(command.kind()));
-        }
-    }
-
-    #[test]
-    fn unknown_types_and_fields_are_unsupported_and_bad_values_are_args() {
-        for (word, args, code) in [
-            ("exec", json!({ "cmd": "id" }), "unsupported"),
-            ("firmware.update", json!({}), "unsupported"),
-            ("stream.start", json!({}), "unsupported"),
-            ("Reboot", json!({}), "unsupported"),
-            (
-                "reboot",
-                json!({ "delay_s": 1, "force": true }),
-                "unsupported",
-            ),
-            ("sync.now", json!({ "x": 1 }), "unsupported"),
-            ("sync.now", json!([1]), "args"),
-            ("sync.now", json!(null), "args"),
-            ("reboot", json!({ "delay_s": 301 }), "args"),
-            ("reboot", json!({ "delay_s": -1 }), "args"),
-            ("reboot", json!({ "delay_s": 1.5 }), "args"),
-            ("reboot", json!({ "delay_s": "1" }), "args"),
-            (
-                "snapshot",
-                json!({ "camera_id": "../etc", "snapshot_id": ID }),
-                "args",
-            ),
-            (
-                "snapshot",
-                json!({ "camera_id": "c", "snapshot_id": "../x" }),
-                "args",
-            ),
-            (
-                "snapshot",
-                json!({ "camera_id": "c", "snapshot_id": ID, "max_width": 63 }),
-                "args",
-            ),
-            (
-                "snapshot",
-                json!({ "camera_id": "c", "snapshot_id": ID, "max_width": 3841 }),
-                "args",
-            ),
-            (
-                "snapshot",
-                json!({ "camera_id": "c", "snapshot_id": ID, "quality": 101 }),
-                "args",
-            ),
-            (
-                "recording.start",
-                json!({ "camera_id": "c", "recording_id": ID, "max_duration_s": 0 }),
-                "args",
-            ),
-            (
-                "recording.start",
-                json!({ "camera_id": "c", "recording_id": ID }),
-                "args",
-            ),
-            ("unclaim", json!({ "wipe": "everything" }), "args"),
-            ("unclaim", json!({}), "args"),
-            ("diag.collect", json!({ "parts": ["shadow"] }), "args"),
-            ("diag.collect", json!({ "parts": [] }), "args"),
-            (
-                "diag.collect",
-                json!({ "parts": ["log","log","log","log","log","log","log","log","log"] }),
-                "args",
-            ),
-        ] {
-            let refused = Command::parse(word, &args).unwrap_err();
-            assert_eq!(refused.code, code, "{word} {args}: {}", refused.detail);
-            assert!(!refused.detail.is_empty() && refused.detail.len() <= 512);
-        }
-    }
-}
+#[path = "kinds_tests.rs"]
+mod tests;

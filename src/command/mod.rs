@@ -8,6 +8,7 @@ pub mod document;
 pub mod kinds;
 pub mod limits;
 pub mod states;
+pub mod stream;
 
 pub use admission::{Decision, Facts, decide};
 pub use document::{Moment, Opened};

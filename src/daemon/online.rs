@@ -17,6 +17,7 @@ use crate::agent::executor::{Describe, Hands, Rotation, Unclaim};
 use crate::agent::inbox::Inbox;
 use crate::agent::journal::Journal;
 use crate::agent::link::{self, Link, LinkConfig, Plugs};
+use crate::agent::live::{self, LiveHandle};
 use crate::agent::media_upload::{self, MediaUpload, Settings, UploadHandle};
 use crate::agent::status::StatusHub;
 use crate::agent::time::TimeKeeper;
@@ -33,6 +34,7 @@ use crate::cloud::{Client, Store};
 use crate::command::kinds;
 use crate::config::{CloudConfig, Config, MqttConfig, summary::summary};
 use crate::db::{Db, IdSource};
+use crate::media::publish;
 use crate::spool::Spool;
 use crate::supervise::{Phase, Supervisor};
 use crate::time::Mono;
@@ -99,16 +101,16 @@ impl Online {
             cloud: p.cloud.clone(),
             board: p.config.board.clone(),
             state_dir: p.config.state_dir.clone(),
-            store: p.credentials,
+            store: p.credentials.clone(),
             tls: tls.clone(),
             db: p.db.clone(),
-            journal: p.journal,
+            journal: p.journal.clone(),
             time: p.time.clone(),
             entropy: p.entropy.clone(),
             ids: p.ids.clone(),
             status: p.status.clone(),
             sync: sync.clone(),
-            restart: p.restart,
+            restart: Arc::clone(&p.restart),
         });
         let stop = supervisor.stop_token(Phase::Intake);
         supervisor.spawn(Phase::Intake, "claimer", claimer.run(stop));
@@ -146,7 +148,7 @@ impl Online {
         let (clients, stop) = (handle.clients.clone(), supervisor.stop_token(Phase::Intake));
         let upload = while_claimed(clients, stop, Duration::ZERO, upload, || {});
         supervisor.spawn(Phase::Intake, "media-upload", upload);
-
+        let live = live_view(&p, &tls, &handle, supervisor);
         let (inbox_tx, inbox) = watch::channel(None);
         // Away since ever, until a link says otherwise.
         let (away, broker_away) = watch::channel(Some(Mono(0)));
@@ -161,6 +163,7 @@ impl Online {
             let (time, entropy) = (p.time.clone(), p.entropy.clone());
             move |client: &Client| Hands {
                 desk: desk.clone(),
+                live: Some(live.clone()),
                 spool: spool.clone(),
                 min_free,
                 twin: Some({
@@ -334,6 +337,31 @@ fn media_parts(
         },
         sync: Arc::clone(&p.wake),
     })
+}
+
+/// Live sessions; they end where the keys go.
+fn live_view(
+    p: &Parts<'_>,
+    tls: &TlsConfigs,
+    handle: &claimer::Handle,
+    supervisor: &mut Supervisor,
+) -> LiveHandle {
+    let parts = live::Parts {
+        desk: p.desk.clone(),
+        journal: p.journal.clone(),
+        time: p.time.clone(),
+        ids: p.ids.clone(),
+        entropy: p.entropy.clone(),
+        clients: handle.clients.clone(),
+        tls: tls.usual.clone(),
+        allowed: p.cloud.allow_private.clone().into(),
+        in_force: p.in_force.clone(),
+        able: publish::protocols,
+    };
+    let (live, task) = live::live(parts);
+    let stop = supervisor.stop_token(Phase::Intake);
+    supervisor.spawn(Phase::Intake, "live", task.run(stop));
+    live
 }
 
 /// The socket for claiming and unclaiming.

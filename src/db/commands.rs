@@ -18,7 +18,10 @@ const INSERT: &str = "insert into commands (id, n, type, args, once_key, way, is
         case when :state = 'rejected' then :boot end, case when :state = 'rejected' then :ns end)";
 const OPEN: &str = "select id, n, type, args, expires_s, state, rev, started_boot from commands
     where state in ('acknowledged', 'in_progress') order by state desc, n, received_ns limit 64";
-const MOVE: &str = "update commands set state = :state, rev = rev + 1, code = :code, detail = :detail, result = :result,
+/// A stream's key is not kept longer than it is needed.
+const MOVE: &str = "update commands set state = :state,
+        args = case when :ends and type = 'stream.start' then '{}' else args end,
+        rev = rev + 1, code = :code, detail = :detail, result = :result,
         started_boot = case when :state = 'in_progress' then :boot else started_boot end,
         started_ns = case when :state = 'in_progress' then :ns else started_ns end,
         ended_boot = case when :ends then :boot end, ended_ns = case when :ends then :ns end

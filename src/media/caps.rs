@@ -24,14 +24,19 @@ fn codec_data(s: &gst::StructureRef) -> Option<Vec<u8>> {
     Some(buffer.map_readable().ok()?.to_vec())
 }
 
+/// Codec of a video track; `None` where it is none that is recorded.
+pub(super) fn codec(video: &gst::Caps) -> Option<VideoCodec> {
+    match video.structure(0)?.name().as_str() {
+        "video/x-h264" => Some(VideoCodec::H264),
+        "video/x-h265" => Some(VideoCodec::H265),
+        _ => None,
+    }
+}
+
 /// What complete caps say; `None` while the parameter sets or the size are missing.
 pub(super) fn stream_info(video: &gst::Caps, has_audio: bool) -> Option<StreamInfo> {
     let s = video.structure(0)?;
-    let codec = match s.name().as_str() {
-        "video/x-h264" => VideoCodec::H264,
-        "video/x-h265" => VideoCodec::H265,
-        _ => return None,
-    };
+    let codec = codec(video)?;
     codec_data(s)?;
     let size = |f| s.get::<i32>(f).ok().and_then(|v| u32::try_from(v).ok());
     let fps = s

@@ -301,20 +301,10 @@ impl ClipWriter {
         Ok(Pushed::Taken)
     }
 
-    /// Hands a packet on with its session position as pts; the bytes are shared.
     fn send(&self, source: &AppSrc, packet: &Packet) -> Result<(), ClipError> {
-        let mut buffer = packet.buffer.copy();
-        let shifted = packet.pts + HEADROOM;
-        if let Some(b) = buffer.get_mut() {
-            let dts = match (b.pts(), b.dts()) {
-                (Some(pts), Some(dts)) if dts > pts => Some(shifted + Duration::from(dts - pts)),
-                (Some(pts), Some(dts)) => Some(shifted - Duration::from(pts - dts)),
-                _ => None,
-            };
-            b.set_pts(gst::ClockTime::from_nseconds(shifted.0));
-            b.set_dts(dts.map(|d| gst::ClockTime::from_nseconds(d.0)));
-        }
-        source.push_buffer(buffer).map_err(|_| self.refused())?;
+        source
+            .push_buffer(stamped(packet))
+            .map_err(|_| self.refused())?;
         Ok(())
     }
 
@@ -411,8 +401,24 @@ impl Drop for ClipWriter {
     }
 }
 
-/// Opens the stream of a track: running time zero is the clip's first picture.
-fn begin(source: &AppSrc, first: Pts) -> Result<(), gst::FlowError> {
+/// A packet with its session position (and [`HEADROOM`]) as pts; the bytes are shared.
+pub(super) fn stamped(packet: &Packet) -> gst::Buffer {
+    let mut buffer = packet.buffer.copy();
+    let shifted = packet.pts + HEADROOM;
+    if let Some(b) = buffer.get_mut() {
+        let dts = match (b.pts(), b.dts()) {
+            (Some(pts), Some(dts)) if dts > pts => Some(shifted + Duration::from(dts - pts)),
+            (Some(pts), Some(dts)) => Some(shifted - Duration::from(pts - dts)),
+            _ => None,
+        };
+        b.set_pts(gst::ClockTime::from_nseconds(shifted.0));
+        b.set_dts(dts.map(|d| gst::ClockTime::from_nseconds(d.0)));
+    }
+    buffer
+}
+
+/// Opens the stream of a track: running time zero is its first picture.
+pub(super) fn begin(source: &AppSrc, first: Pts) -> Result<(), gst::FlowError> {
     let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
     segment.set_start(gst::ClockTime::from_nseconds((first + HEADROOM).0));
     segment.set_time(gst::ClockTime::ZERO);

@@ -44,13 +44,14 @@ impl From<glib::BoolError> for GstError {
     }
 }
 
+static DONE: OnceLock<Result<(), String>> = OnceLock::new();
+
 /// Starts GStreamer once a process; later calls answer what the first one found. The first call of a user may scan
 /// all plugins (seconds), so call it before anything is in a hurry.
 ///
 /// # Errors
 /// [`GstError::Init`].
 pub fn init() -> Result<(), GstError> {
-    static DONE: OnceLock<Result<(), String>> = OnceLock::new();
     DONE.get_or_init(|| gst::init().map_err(|e| e.to_string()))
         .clone()
         .map_err(GstError::Init)
@@ -69,9 +70,9 @@ pub fn make(element: &str) -> Result<gst::Element, GstError> {
         })
 }
 
-/// True where the element is installed.
+/// True where the element is installed; false before [`init`].
 pub fn exists(element: &str) -> bool {
-    gst::ElementFactory::find(element).is_some()
+    matches!(DONE.get(), Some(Ok(()))) && gst::ElementFactory::find(element).is_some()
 }
 
 /// The Debian package that brings an element.
@@ -82,9 +83,9 @@ pub fn package_of(element: &str) -> &'static str {
             "gstreamer1.0-plugins-base"
         }
         "x264enc" => "gstreamer1.0-plugins-ugly",
-        "h264parse" | "h265parse" | "openh264enc" | "openh264dec" | "vah264enc" => {
-            "gstreamer1.0-plugins-bad"
-        }
+        "rtspclientsink" => "gstreamer1.0-rtsp",
+        "h264parse" | "h265parse" | "mpegtsmux" | "srtsink" | "rtmp2sink" | "openh264enc"
+        | "openh264dec" | "vah264enc" => "gstreamer1.0-plugins-bad",
         "vaapih264enc" => "gstreamer1.0-vaapi",
         e if e.starts_with("avdec_") || e.starts_with("avenc_") => "gstreamer1.0-libav",
         _ => "gstreamer1.0-plugins-good",

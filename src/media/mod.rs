@@ -1,8 +1,8 @@
 //! The GStreamer, RTSP and V4L2 adapter: the only folder that names `gstreamer*`, `retina` and `v4l`.
 //!
 //! [`capture`] turns a camera into [`Packet`]s, [`sampler`] turns packets into grey frames, [`clip`] writes packets
-//! into MP4, [`probe`] describes cameras. Each consumer has its own small pipeline, so that a broken one never hurts
-//! the capture. A packet's bytes are reference counted and never copied.
+//! into MP4, [`publish`] brings them to a media server, [`probe`] describes cameras. Each consumer has its own small
+//! pipeline, so that a broken one never hurts the capture. A packet's bytes are reference counted and never copied.
 
 mod caps;
 pub mod capture;
@@ -21,6 +21,7 @@ mod pace;
 pub mod picture;
 mod plane;
 pub mod probe;
+pub mod publish;
 mod retina_caps;
 mod retina_frames;
 pub mod sampler;
@@ -39,7 +40,7 @@ pub mod v4l2_mode;
 
 use std::time::Duration;
 
-use crate::model::{DownReason, StreamInfo};
+use crate::model::{DownReason, StreamInfo, VideoCodec};
 use crate::recording::ring::Item;
 use crate::time::{Anchor, Pts};
 
@@ -54,6 +55,11 @@ pub use gstreamer::Caps;
 pub async fn ready() -> Result<(), DownReason> {
     let done = tokio::task::spawn_blocking(init).await;
     Ok(done.map_err(|e| DownReason::Failed(e.to_string()))??)
+}
+
+/// Codec of a video track; `None` where it is none that is recorded.
+pub fn codec_of(video: &Caps) -> Option<VideoCodec> {
+    caps::codec(video)
 }
 
 /// Which of a camera's two streams.

@@ -49,6 +49,10 @@ uuid_id!(
     SnapshotId
 );
 uuid_id!(
+    /// One live session: a camera published for so long.
+    SessionId
+);
+uuid_id!(
     /// Made when the SQLite file is created; with a sequence number it names every record ever.
     EpochId
 );

@@ -5,6 +5,7 @@ pub mod digest;
 pub mod event;
 pub mod ids;
 pub mod limits;
+pub mod live;
 pub mod network;
 pub mod recording;
 pub mod retry;
@@ -14,7 +15,10 @@ pub mod stream;
 pub use class::Class;
 pub use digest::Sha256;
 pub use event::{MotionEvent, PictureKind, Region, Severity};
-pub use ids::{BootId, CameraId, CommandId, EpochId, EventId, RecordId, RecordingId, SnapshotId};
+pub use ids::{
+    BootId, CameraId, CommandId, EpochId, EventId, RecordId, RecordingId, SessionId, SnapshotId,
+};
+pub use live::LiveProtocol;
 pub use network::Network;
 pub use recording::{ClipState, RecordMode};
 pub use retry::Retry;

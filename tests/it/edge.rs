@@ -79,6 +79,11 @@ impl Edge {
         self.agent = None;
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.agent.as_ref().map(Agent::pid).unwrap()
+    }
+
     pub fn stop(&mut self) {
         self.agent.take().unwrap().stop();
     }

@@ -40,6 +40,7 @@ async fn health(device: &Device<Client>) {
         sync: None,
         heartbeat: tokio::sync::watch::channel(None).1,
         beat_now: None,
+        live: Vec::new,
         started: device.time().mono(),
     };
     let stop = CancellationToken::new();

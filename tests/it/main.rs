@@ -32,6 +32,7 @@ mod foreign_seal;
 mod link;
 mod link_agent;
 mod link_faults;
+mod live;
 mod model;
 mod mqtt_site;
 mod owner;

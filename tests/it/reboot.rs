@@ -105,6 +105,7 @@ fn parts(device: &Device<Client>, bus: &Bus) -> (Poll<Client>, Executor) {
     };
     let hands = Hands {
         desk: Desk::default(),
+        live: None,
         spool: Spool::new(&spool),
         min_free: ByteSize(0),
         twin: None,

@@ -131,7 +131,7 @@ async fn no_fault_of_a_storage_keeps_a_file_from_it_or_changes_it() {
 async fn an_upload_that_is_stopped_goes_on_where_it_was_also_with_addresses_that_are_over() {
     let mut site = Site::new("max_kbps = \"off\"").await;
     let faults = site.cloud.objects().unwrap().faults();
-    faults.set(vec![Rule::times("PUT /", What::Slow { rate: 3 * MIB }, 2)]);
+    faults.set(vec![Rule::times("PUT /", What::Slow { rate: 3 * MIB }, 5)]);
     let clip = site.clip(23 * MIB, RecordMode::Motion).await;
     site.start();
     site.wait_until("two parts are there", async || {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::tap::Watch;
 use crate::media::{Caps, Packet};
 use crate::model::{CameraId, EventId, RecordingId};
 use crate::time::{Anchor, Mono};
@@ -43,7 +44,7 @@ pub struct Still {
 pub enum No {
     /// It delivers nothing now.
     Down,
-    /// It is recording on command already.
+    /// It is recording on command already, or watched by as many as may be.
     Busy,
     /// The clip disk takes nothing now.
     Disk,
@@ -58,6 +59,8 @@ pub enum Ask {
     Stop(RecordingId, oneshot::Sender<bool>),
     /// What it shows now.
     Picture(oneshot::Sender<Result<Still, No>>),
+    /// Its packets, from a key frame on.
+    Watch(oneshot::Sender<Result<Watch, No>>),
 }
 
 impl Ask {
@@ -67,6 +70,7 @@ impl Ask {
             Ask::Start(_, reply) => drop(reply.send(Err(No::Down))),
             Ask::Stop(_, reply) => drop(reply.send(false)),
             Ask::Picture(reply) => drop(reply.send(Err(No::Down))),
+            Ask::Watch(reply) => drop(reply.send(Err(No::Down))),
         }
     }
 }

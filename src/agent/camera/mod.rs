@@ -16,6 +16,7 @@ pub mod registry;
 mod reporter;
 mod retune;
 mod session;
+pub mod tap;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

@@ -19,6 +19,7 @@ use super::desk::Ask;
 use super::detection::{Detection, MAX_WIDTH};
 use super::recorder::{Recorder, Stream};
 use super::reporter::{Reporter, Shows};
+use super::tap::Tap;
 use crate::config::CameraConfig;
 use crate::media::{
     self, CaptureEvent, CaptureSession, LumaWish, OwnedGray, Packet, StreamKind, Track,
@@ -26,7 +27,7 @@ use crate::media::{
 use crate::model::{DownReason, EventId};
 use crate::motion::Verdict;
 use crate::recording::event::{Action, EventMachine};
-use crate::recording::ring::{Limits, Ring};
+use crate::recording::ring::Limits;
 use crate::restart::Backoff;
 use crate::time::{Anchor, Mono, Pts};
 
@@ -45,7 +46,7 @@ pub struct Session {
     pub(super) recorder: Recorder,
     pub(super) detection: Detection,
     pub(super) machine: EventMachine,
-    pub(super) ring: Ring<Packet>,
+    pub(super) ring: Tap,
     /// New settings for what runs.
     tuned: watch::Receiver<CameraConfig>,
     active: Option<(EventId, Pts)>,
@@ -103,7 +104,7 @@ impl Session {
             recorder,
             detection: Detection::new(config.motion.clone()),
             machine: EventMachine::new(&config.recording),
-            ring: Ring::new(Limits {
+            ring: Tap::new(Limits {
                 pre_roll: config.recording.pre_roll,
                 max_bytes: RING_BYTES,
             }),
@@ -326,7 +327,7 @@ impl Session {
 
     fn begin_stream(&mut self, stream: Stream) {
         self.look_for_strongest(true);
-        self.ring.clear();
+        self.ring.begin(&stream);
         if self.watched == Watched::Main {
             self.detection.stream(Some(&stream.caps));
         }

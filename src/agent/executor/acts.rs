@@ -54,6 +54,9 @@ impl Hands {
                 None => fault("unsupported", "there is no upload"),
             },
             Command::Snapshot(args) => snapshot::take(self, args).await,
+            Command::StreamStart(args) => executor.start_stream(args).await,
+            Command::StreamRenew(args) => executor.renew_stream(args).await,
+            Command::StreamStop(args) => executor.stop_stream(args).await,
             Command::TwinRefresh => match &self.twin {
                 Some(twin) => {
                     twin();

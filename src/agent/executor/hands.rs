@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::rotate::Rotation;
 use crate::agent::camera::Desk;
+use crate::agent::live::LiveHandle;
 use crate::agent::media_upload::UploadHandle;
 use crate::agent::status::StatusHub;
 use crate::board::logind::Logind;
@@ -29,6 +30,8 @@ pub type Ring = Arc<dyn Fn() + Send + Sync>;
 pub struct Hands {
     /// Running cameras.
     pub desk: Desk,
+    /// Live sessions, where there can be any.
+    pub live: Option<LiveHandle>,
     /// Where files go.
     pub spool: Spool,
     /// Nothing is written to the spool with less than this free.
@@ -56,6 +59,7 @@ impl Hands {
     pub fn able(&self) -> Vec<Kind> {
         let has = |kind: &Kind| match kind {
             Kind::TwinRefresh => self.twin.is_some(),
+            Kind::StreamStart | Kind::StreamRenew | Kind::StreamStop => self.live.is_some(),
             Kind::KeyRotate => self.rotation.is_some(),
             Kind::Unclaim => self.unclaim.is_some(),
             Kind::RecordingUpload => self.uploads.is_some(),

@@ -11,6 +11,7 @@
 mod acts;
 mod diag;
 mod hands;
+mod live;
 mod rotate;
 mod settle;
 mod snapshot;

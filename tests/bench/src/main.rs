@@ -7,6 +7,7 @@
 //! | `latency` | first moving frame → row in the cloud's PostgreSQL |
 //! | `commands` | command issued → executed → its end in the cloud's PostgreSQL, over MQTT and over poll |
 //! | `claim` | press of the button → first heartbeat in PostgreSQL; CPU and memory of the idle agent |
+//! | `live` | extra CPU of one live session beside a bare GStreamer pipeline |
 //! | `drain` | 100,000 waiting records into the reference cloud |
 //! | `upload` | a file to object storage beside `curl`; an event's end → its clip verified |
 //!
@@ -20,6 +21,7 @@ mod cost;
 mod drain;
 mod footage;
 mod latency;
+mod live;
 mod process;
 mod programs;
 mod report;
@@ -38,6 +40,8 @@ enum Args {
     Commands(commands::Args),
     /// The button to the first heartbeat, and the idle agent
     Claim(claim::Args),
+    /// One live session beside a bare GStreamer pipeline
+    Live(live::Args),
     /// A full outbox into the reference cloud
     Drain(drain::Args),
     /// A file to object storage beside curl, and an event to its verified clip
@@ -50,6 +54,7 @@ fn main() -> anyhow::Result<()> {
         Args::Latency(args) => latency::run(&args),
         Args::Commands(args) => commands::run(&args),
         Args::Claim(args) => claim::run(&args),
+        Args::Live(args) => live::run(&args),
         Args::Drain(args) => drain::run(&args),
         Args::Upload(args) => upload::run(&args),
     }

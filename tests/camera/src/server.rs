@@ -270,7 +270,7 @@ fn serve(
     Ok((server, port))
 }
 
-fn permit(factory: &rtsp::RTSPMediaFactory) {
+pub(crate) fn permit(factory: &rtsp::RTSPMediaFactory) {
     factory.add_role_from_structure(
         &gst::Structure::builder("viewer")
             .field(rtsp::RTSP_PERM_MEDIA_FACTORY_ACCESS.as_str(), true)
@@ -279,7 +279,7 @@ fn permit(factory: &rtsp::RTSPMediaFactory) {
     );
 }
 
-fn guard(o: &Options) -> Result<rtsp::RTSPAuth> {
+pub(crate) fn guard(o: &Options) -> Result<rtsp::RTSPAuth> {
     let auth = rtsp::RTSPAuth::new();
     let mut token = rtsp::RTSPToken::builder()
         .field(rtsp::RTSP_TOKEN_MEDIA_FACTORY_ROLE, "viewer")

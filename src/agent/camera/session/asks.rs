@@ -17,6 +17,7 @@ impl Session {
             Ask::Start(wish, reply) => drop(reply.send(self.start_manual(wish).await)),
             Ask::Stop(id, reply) => drop(reply.send(self.recorder.end_manual(id))),
             Ask::Picture(reply) => drop(reply.send(self.still().ok_or(No::Down))),
+            Ask::Watch(reply) => drop(reply.send(self.ring.watch())),
         }
     }
 

@@ -119,7 +119,7 @@ impl Session {
     /// Takes hold of the strongest frame's packets once they are there; with `now`, of what there is.
     pub(super) fn look_for_strongest(&mut self, now: bool) {
         let stream = self.recorder.current_stream();
-        self.strongest.look(&self.ring, stream, now);
+        self.strongest.look(self.ring.ring(), stream, now);
     }
 
     fn facts(&self, id: EventId, facts: &Facts) -> EventFacts {

@@ -169,7 +169,27 @@ impl Health {
             "timequality": status.timequality, "cameras": cameras, "backlog": status.backlog,
             "system": status.system, "storage": status.storage,
             "capabilities": { "live": (self.live)() },
-            "status": if status.storage["state"] == "ok" { "ok" } else { "degraded" },
+            "status": status_word(&status.storage),
         })
+    }
+}
+
+/// `degraded` where the disk is known to be in trouble; at the first heartbeat nobody has looked yet.
+fn status_word(storage: &Value) -> &'static str {
+    match storage["state"].as_str() {
+        None | Some("ok") => "ok",
+        Some(_) => "degraded",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_nobody_looked_at_yet_degrades_nothing() {
+        assert_eq!(status_word(&Value::Null), "ok");
+        assert_eq!(status_word(&json!({ "state": "ok" })), "ok");
+        assert_eq!(status_word(&json!({ "state": "full" })), "degraded");
     }
 }

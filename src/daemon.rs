@@ -28,6 +28,7 @@ use crate::agent::twin::{self, Reach};
 use crate::agent::{records, startup, status, wipe};
 use crate::board::clock::Clock;
 use crate::board::entropy::Entropy;
+use crate::board::facts;
 use crate::cloud::Store;
 use crate::config::Config;
 use crate::db::{self, Db, IdSource, Urgency};
@@ -140,7 +141,7 @@ async fn main(
         .context("cannot read the twin")?;
     let (in_force, seen) = watch::channel(loaded.effective.clone());
     let hello = json!({ "version": env!("CARGO_PKG_VERSION"), "arch": std::env::consts::ARCH,
-                        "platform": std::env::consts::OS, "hostname": clock.hostname(),
+                        "platform": std::env::consts::OS, "hostname": clock.hostname(), "ip": facts::address(),
                         "unclean": report.unclean, "cameras": loaded.effective.cameras.len() });
     journal
         .write(
@@ -196,6 +197,7 @@ async fn main(
         heartbeat: heartbeats,
         beat_now: online.as_ref().map(Online::claimed),
         live: publish::protocols,
+        address: facts::address,
         started,
     };
     supervisor.spawn(

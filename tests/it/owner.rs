@@ -12,12 +12,12 @@ use crate::edge::Edge;
 
 const SOON: Duration = Duration::from_secs(60);
 
-async fn send(cloud: &Cloud, edge_id: &str, kind: &str, args: Value) -> Uuid {
+pub async fn send(cloud: &Cloud, edge_id: &str, kind: &str, args: Value) -> Uuid {
     let sent = cloud.send_command(edge_id, Wanted::new(kind, args));
     sent.await.unwrap()["id"].as_str().unwrap().parse().unwrap()
 }
 
-async fn end_of(cloud: &Cloud, edge: &Edge, id: Uuid) -> Value {
+pub async fn end_of(cloud: &Cloud, edge: &Edge, id: Uuid) -> Value {
     let end = cloud.wait_command(id, SOON).await;
     end.unwrap_or_else(|e| panic!("{e:?}\n{}", edge.log()))
 }

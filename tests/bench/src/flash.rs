@@ -1,7 +1,7 @@
 //! `flash`: bytes that the agent writes to the card, an hour, beside the bytes of the video that it keeps.
 //!
 //! What is written is what the kernel has counted for the process (`/proc/<pid>/io`, whole pages on their way to the disk,
-//! less those of files that were removed before), from its start to its end in order, database and clips alike. The video
+//! less those of files that were removed before), from the camera's first picture to its end in order, database and clips alike. The video
 //! is the encoded pictures and sound alone, as `ffprobe` finds them in the files. What the file system writes for itself
 //! (its journal, its tables) is not in it.
 
@@ -94,18 +94,20 @@ async fn measure(mode: &str, seconds: u64) -> Result<(u64, u64, f64)> {
     // The numbers of the test picture change; nobody passes.
     let counter = "[[camera.motion.exclude]]\npoints = [[0, 0], [1, 0], [1, 0.15], [0, 0.15]]\n";
     let section = format!("[[camera]]\nid = \"cam-1\"\nurl = {url:?}\n{settings}{counter}");
-    let (agent, began) = (
-        start(&cloud, directory.path(), &section).await?,
-        Instant::now(),
-    );
+    let agent = start(&cloud, directory.path(), &section).await?;
     cloud
         .wait_for(
             "exists (select from edge_records where type like '%camera.up%')",
             Duration::from_secs(60),
         )
         .await?;
-    let left = Duration::from_secs(seconds).saturating_sub(began.elapsed());
-    tokio::time::sleep(left).await;
+    // A fresh store is made once, not every hour.
+    let (before, began) = (agent.usage()?.disk_bytes, Instant::now());
+    let early: u64 = files(&directory.path().join("clips"))
+        .iter()
+        .filter_map(|f| Some(f.metadata().ok()?.len()))
+        .sum();
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
     let took = began.elapsed().as_secs_f64();
     let written = tokio::task::spawn_blocking(move || agent.end()).await??;
     let video = video_bytes(directory.path())?;
@@ -113,7 +115,9 @@ async fn measure(mode: &str, seconds: u64) -> Result<(u64, u64, f64)> {
         (mode == "idle") == (video == 0),
         "{mode}: {video} bytes of video"
     );
-    Ok((written.disk_bytes, video, took))
+    // What was recorded until then was written until then.
+    let video = video.saturating_sub(early);
+    Ok((written.disk_bytes.saturating_sub(before), video, took))
 }
 
 fn still() -> Result<TestCamera> {
@@ -194,12 +198,16 @@ fn video_bytes(directory: &Path) -> Result<u64> {
 }
 
 fn clips(directory: &Path) -> Vec<PathBuf> {
+    let mut all = files(directory);
+    all.retain(|p| p.extension().is_some_and(|e| e == "mp4"));
+    all
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let within = entries.flat_map(|e| match e.path() {
-        path if path.is_dir() => clips(&path),
+        path if path.is_dir() => files(&path),
         path => vec![path],
     });
-    within
-        .filter(|p| p.extension().is_some_and(|e| e == "mp4"))
-        .collect()
+    within.collect()
 }

@@ -3,6 +3,7 @@
 //! Payloads are documented in `docs/protocol.md`; moments are boot-time readings, rendered when sent.
 
 mod live;
+mod lock;
 
 use serde_json::{Value, json};
 
@@ -19,6 +20,7 @@ use crate::time::Mono;
 use crate::wire::envelope::{Record, moment};
 
 pub use live::{LiveEnd, LiveTold, stream_live, stream_over};
+pub use lock::lock;
 
 fn record(
     id: RecordId,
@@ -42,6 +44,8 @@ fn record(
 /// What a motion record tells besides the facts of the event.
 #[derive(Debug, Clone, Copy)]
 pub struct MotionDetail<'a> {
+    /// How much motion on this camera matters.
+    pub severity: Severity,
     /// Latest score, 0..1.
     pub score: f32,
     /// What moves, strongest first.
@@ -64,7 +68,7 @@ pub fn motion_started(
         "zones": facts.zones, "preroll_s": preroll_s, "rev": facts.rev,
     });
     Record {
-        severity: Severity::Warning,
+        severity: detail.severity,
         ..record(
             id,
             "motion.started",
@@ -89,7 +93,7 @@ pub fn motion_updated(
         "regions": detail.regions, "zones": facts.zones, "rev": facts.rev,
     });
     Record {
-        severity: Severity::Warning,
+        severity: detail.severity,
         ..record(
             id,
             "motion.updated",
@@ -104,6 +108,8 @@ pub fn motion_updated(
 /// How an event ended.
 #[derive(Debug, Clone, Copy)]
 pub struct Ending<'a> {
+    /// How much motion on this camera matters.
+    pub severity: Severity,
     /// First motion.
     pub started: Mono,
     /// Last motion.
@@ -123,7 +129,7 @@ pub fn motion_ended(id: RecordId, camera: &str, facts: &EventFacts, ending: Endi
         "recording_id": ending.recording, "rev": facts.rev,
     });
     Record {
-        severity: Severity::Warning,
+        severity: ending.severity,
         ..record(
             id,
             "motion.ended",
@@ -218,21 +224,6 @@ pub fn recording_deleted(
         at,
         data,
     )
-}
-
-/// `recording.locked`: a person keeps it from retention, or no longer.
-pub fn recording_locked(
-    id: RecordId,
-    camera: &str,
-    recording: RecordingId,
-    locked: bool,
-    rev: u32,
-    at: Mono,
-) -> Record {
-    let data =
-        json!({ "recording_id": recording, "camera_id": camera, "locked": locked, "rev": rev });
-    let (kind, class) = ("recording.locked", Class::Metadata);
-    record(id, kind, class, Some(camera), at, data)
 }
 
 /// `recording.uploaded`: the cloud said that it has verified the file.

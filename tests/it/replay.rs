@@ -17,6 +17,7 @@ fn crossing(dir: &Path) -> PathBuf {
         picture: Picture {
             fps: 10,
             gop: 20,
+            counter: false,
             scene: Scene {
                 quiet: 6,
                 motion: 4,
@@ -297,7 +298,7 @@ fn suggested_zones_silence_the_corner_and_keep_the_visitor() {
         &path("wanted/visitor.mp4"),
         16,
         "30x50",
-        "if(between(t,6,12),(t-6)*50,-99)",
+        "if(between(t,4,9),(t-4)*60,-99)",
         "170",
         &h264,
     );
@@ -305,7 +306,7 @@ fn suggested_zones_silence_the_corner_and_keep_the_visitor() {
         &path("unwanted/bush.mp4"),
         16,
         "40x40",
-        "if(gt(t,5),10+30*abs(sin(t*2)),-99)",
+        "if(gt(t,4),10+30*abs(sin(t*2)),-99)",
         "10",
         &h264,
     );

@@ -64,7 +64,8 @@ pub fn run(args: &SuggestArgs, config: Option<&Path>) -> anyhow::Result<ExitCode
     let unwanted: Vec<Heat> = heats.iter().map(|h| h.1.clone()).collect();
     let everything = heats.last().map(|h| h.0.clone()).unwrap_or_default();
     let configured = settings.motion.exclude.len();
-    let zoned = with_zones(&tallies, &unwanted, &everything, configured);
+    let current = settings.motion.sensitivity;
+    let zoned = with_zones(&tallies, &unwanted, &everything, current, configured);
     let second = if zoned.is_empty() {
         Vec::new()
     } else {
@@ -77,7 +78,6 @@ pub fn run(args: &SuggestArgs, config: Option<&Path>) -> anyhow::Result<ExitCode
         .chain(zoned)
         .zip(outcomes.iter().map(|o| o.tally))
         .collect();
-    let current = settings.motion.sensitivity;
     let chosen = best(&trials, current).context("nothing was tried")?;
     let now = usize::from(current.clamp(1, 10)) - 1;
     let report = Report {

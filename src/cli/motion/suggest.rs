@@ -96,14 +96,16 @@ pub fn run(args: &SuggestArgs, config: Option<&Path>) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-/// Replays every trial over every clip, all trials at once, so that each clip is decoded once. The second answer is, for
-/// each trial, where things moved in wanted and in unwanted clips.
+/// Of each trial: its outcome, and where things moved in wanted and in unwanted clips.
+type Replayed = (Vec<Outcome>, Vec<(Heat, Heat)>);
+
+/// Replays every trial over every clip, all trials at once, so that each clip is decoded once.
 fn replay(
     clips: &[Labelled],
     settings: &Settings,
     trials: &[Trial],
     what: &'static str,
-) -> anyhow::Result<(Vec<Outcome>, Vec<(Heat, Heat)>)> {
+) -> anyhow::Result<Replayed> {
     let configs: Option<Vec<MotionConfig>> = trials
         .iter()
         .map(|t| suggest::settings(&settings.motion, t))

@@ -51,7 +51,7 @@ upload-cuts: ROUNDS = 200
 upload-cuts: deps
 	UPLOAD_CUTS=$(ROUNDS) $(CARGO) test --workspace --test it upload::cut -- --nocapture --test-threads 1
 
-# Some 25 minutes, most of them recording; the figures also go to target/bench/*.json.
+# Some 35 minutes, most of them recording; the figures also go to target/bench/*.json.
 bench: deps footage
 	cross/deps.sh motion
 	$(CARGO) build --release --workspace
@@ -62,6 +62,7 @@ bench: deps footage
 	target/release/sentrycam-bench live
 	target/release/sentrycam-bench drain
 	target/release/sentrycam-bench upload
+	target/release/sentrycam-bench flash
 	$(CARGO) bench --workspace --bench motion --bench outbox --bench signing
 
 deb:

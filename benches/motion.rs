@@ -70,6 +70,7 @@ fn measure(criterion: &mut Criterion) {
             sensitivity: 5,
             fps: 5.0,
             pictures: true,
+            severity: sentrycam::model::Severity::Warning,
             include: Vec::new(),
             exclude: Vec::new(),
         });

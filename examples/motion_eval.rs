@@ -27,6 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         sensitivity,
         fps,
         pictures: true,
+        severity: sentrycam::model::Severity::Warning,
         include: Vec::new(),
         exclude: Vec::new(),
     });

@@ -3,6 +3,7 @@
 //! Payloads are documented in `docs/protocol.md`; moments are boot-time readings, rendered when sent.
 
 mod live;
+mod lock;
 
 use serde_json::{Value, json};
 
@@ -19,6 +20,7 @@ use crate::time::Mono;
 use crate::wire::envelope::{Record, moment};
 
 pub use live::{LiveEnd, LiveTold, stream_live, stream_over};
+pub use lock::lock;
 
 fn record(
     id: RecordId,
@@ -42,6 +44,8 @@ fn record(
 /// What a motion record tells besides the facts of the event.
 #[derive(Debug, Clone, Copy)]
 pub struct MotionDetail<'a> {
+    /// How much motion on this camera matters.
+    pub severity: Severity,
     /// Latest score, 0..1.
     pub score: f32,
     /// What moves, strongest first.
@@ -64,7 +68,7 @@ pub fn motion_started(
         "zones": facts.zones, "preroll_s": preroll_s, "rev": facts.rev,
     });
     Record {
-        severity: Severity::Warning,
+        severity: detail.severity,
         ..record(
             id,
             "motion.started",
@@ -89,7 +93,7 @@ pub fn motion_updated(
         "regions": detail.regions, "zones": facts.zones, "rev": facts.rev,
     });
     Record {
-        severity: Severity::Warning,
+        severity: detail.severity,
         ..record(
             id,
             "motion.updated",
@@ -104,6 +108,8 @@ pub fn motion_updated(
 /// How an event ended.
 #[derive(Debug, Clone, Copy)]
 pub struct Ending<'a> {
+    /// How much motion on this camera matters.
+    pub severity: Severity,
     /// First motion.
     pub started: Mono,
     /// Last motion.
@@ -123,7 +129,7 @@ pub fn motion_ended(id: RecordId, camera: &str, facts: &EventFacts, ending: Endi
         "recording_id": ending.recording, "rev": facts.rev,
     });
     Record {
-        severity: Severity::Warning,
+        severity: ending.severity,
         ..record(
             id,
             "motion.ended",
@@ -220,21 +226,6 @@ pub fn recording_deleted(
     )
 }
 
-/// `recording.locked`: a person keeps it from retention, or no longer.
-pub fn recording_locked(
-    id: RecordId,
-    camera: &str,
-    recording: RecordingId,
-    locked: bool,
-    rev: u32,
-    at: Mono,
-) -> Record {
-    let data =
-        json!({ "recording_id": recording, "camera_id": camera, "locked": locked, "rev": rev });
-    let (kind, class) = ("recording.locked", Class::Metadata);
-    record(id, kind, class, Some(camera), at, data)
-}
-
 /// `recording.uploaded`: the cloud said that it has verified the file.
 pub fn recording_uploaded(
     id: RecordId,
@@ -306,17 +297,26 @@ pub fn storage_health(
     }
 }
 
+/// Where a camera's frames come from.
+pub struct Source<'a> {
+    /// The camera's, for people.
+    pub name: &'a str,
+    /// `rtsp`, `v4l2`, `file`, `test`.
+    pub kind: &'a str,
+    /// Of RTSP, without user and query.
+    pub url: Option<&'a str>,
+}
+
 /// `camera.up`.
 pub fn camera_up(
     id: RecordId,
     camera: &CameraId,
-    name: &str,
-    source: &str,
+    source: &Source<'_>,
     info: &StreamInfo,
     rev: u64,
     at: Mono,
 ) -> Record {
-    let data = json!({ "camera_id": camera, "name": name, "source_kind": source, "codec": info.codec,
+    let data = json!({ "camera_id": camera, "name": source.name, "source_kind": source.kind, "url": source.url, "codec": info.codec,
                        "width": info.width, "height": info.height, "fps": info.fps, "has_audio": info.has_audio,
                        "rev": rev });
     record(

@@ -7,7 +7,7 @@
 use crate::db::events::{Orphan, end, last_proof, orphans};
 use crate::db::recordings::{KeptFile, RecordingRow, first_clip, keep, mark, unfinished};
 use crate::db::{Db, DbError, IdSource, Run, Urgency, outbox, uploads};
-use crate::model::{ClipState, RecordId};
+use crate::model::{ClipState, RecordId, Severity};
 use crate::spool::Spool;
 use crate::spool::salvage::{Outcome, salvage};
 use crate::time::Mono;
@@ -96,6 +96,7 @@ fn finish(
     orphan.facts.rev += 1;
     end(c, &orphan.facts, ended, "crash")?;
     let ending = Ending {
+        severity: Severity::Warning,
         started: orphan.started,
         ended,
         reason: "crash",

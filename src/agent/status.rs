@@ -59,6 +59,26 @@ pub struct CameraStatus {
     pub recording: bool,
 }
 
+/// One live session as `status` shows it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LiveStatus {
+    /// Which camera.
+    pub camera: String,
+    /// How it is published.
+    pub protocol: String,
+    /// `connecting`, `live`, `interrupted`.
+    pub state: String,
+    /// Why it is not live, or was not last.
+    pub detail: Option<String>,
+    /// What servers took.
+    pub bytes: u64,
+    /// Seconds until its lease is over; made when the document is asked for.
+    pub ends_in_s: u64,
+    /// When that is.
+    #[serde(skip)]
+    pub until: Option<Mono>,
+}
+
 /// The whole document.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -98,6 +118,9 @@ pub struct Status {
     /// What waits for its upload, what stays here, and how fast it goes.
     #[serde(default)]
     pub upload: serde_json::Value,
+    /// Live sessions, by their id.
+    #[serde(default)]
+    pub live: BTreeMap<String, LiveStatus>,
 }
 
 /// Where tasks publish; cheap to clone.
@@ -125,6 +148,23 @@ impl StatusHub {
         });
     }
 
+    /// A live session is so now; `None`: it is over.
+    pub fn live(&self, session: String, now: Option<LiveStatus>) {
+        self.update(|s| match now {
+            Some(now) => drop(s.live.insert(session, now)),
+            None => drop(s.live.remove(&session)),
+        });
+    }
+
+    /// So much has been taken of a live session.
+    pub fn live_bytes(&self, session: &str, bytes: u64) {
+        self.update(|s| {
+            if let Some(live) = s.live.get_mut(session) {
+                live.bytes = bytes;
+            }
+        });
+    }
+
     /// Changes the link's part.
     pub fn link(&self, since: Mono, link: serde_json::Value) {
         self.update(|s| {
@@ -145,6 +185,9 @@ impl StatusHub {
         }
         for camera in status.cameras.values_mut() {
             camera.last_frame_age_s = camera.last_frame.map(|at| now.since(at).as_secs_f64());
+        }
+        for live in status.live.values_mut() {
+            live.ends_in_s = live.until.map_or(0, |until| until.since(now).as_secs());
         }
         status
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,12 +10,17 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Format, lists, output};
+use crate::agent::records;
+use crate::agent::time::TimeKeeper;
+use crate::board::clock::Clock;
+use crate::board::entropy::Entropy;
 use crate::config::Config;
-use crate::db::query::{self, ClipSpan};
-use crate::db::{self, FILE_NAME, retention};
+use crate::db::query;
+use crate::db::{self, FILE_NAME};
 use crate::media::join::{Joined, Joiner};
-use crate::model::{CameraId, RecordingId};
+use crate::model::{CameraId, RecordId, RecordingId};
 use crate::recording::joining::{Gap, Source, plan};
+use crate::spool::Spool;
 use crate::time::Wall;
 use crate::units::ByteSize;
 
@@ -124,11 +130,22 @@ fn list(config: &Config, args: &lists::ListArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn lock(config: &Config, id: RecordingId, locked: bool) -> anyhow::Result<ExitCode> {
-    // A second writer: SQLite's own lock keeps it apart from the agent's.
+    // A second writer: SQLite's own lock keeps it apart from the agent's, whose uploader finds the record.
     let path = config.state_dir.join(FILE_NAME);
     anyhow::ensure!(path.exists(), "{} is not there", path.display());
-    let conn = db::schema::open_writer(&path)?;
-    match retention::lock(&conn, id, locked)?.as_deref() {
+    let mut conn = db::schema::open_writer(&path)?;
+    let (clock, entropy) = (Clock::default(), Entropy::default());
+    let time = TimeKeeper::new(clock.clone(), clock.build_time());
+    let ids: db::IdSource = {
+        let time = time.clone();
+        Arc::new(move || entropy.uuid_v7(time.wall()))
+    };
+    let record = RecordId((ids)());
+    let tx = conn.transaction_with_behavior(db::TransactionBehavior::Immediate)?;
+    let run = db::open::beside(&tx, clock.boot_id(), time.boot_clock(), ids)?;
+    let state = records::lock(&tx, &run, id, locked, record, time.mono())?;
+    tx.commit()?;
+    match state.as_deref() {
         None => anyhow::bail!("there is no clip {id}"),
         Some("kept" | "recording") => {
             println!("{id} is {}", if locked { "locked" } else { "unlocked" });
@@ -158,7 +175,15 @@ fn export(config: &Config, args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let conn = lists::store(config)?;
     let spans = query::covering(&conn, &args.camera, args.from, args.to)?;
     drop(conn);
-    let clips = spans.iter().map(|span| source(config, span)).collect();
+    let spool = Spool::new(&config.spool);
+    let clips = spans
+        .iter()
+        .map(|span| Source {
+            key: spool.clip_path(&args.camera, span.id),
+            start: span.start,
+            end: span.end,
+        })
+        .collect();
     let (pieces, gaps) = plan(clips, args.from, args.to);
     anyhow::ensure!(
         !pieces.is_empty(),
@@ -189,14 +214,6 @@ fn export(config: &Config, args: &ExportArgs) -> anyhow::Result<ExitCode> {
     bar.finish_and_clear();
     tell(args, &joined, &gaps)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn source(config: &Config, span: &ClipSpan) -> Source<PathBuf> {
-    Source {
-        key: config.spool.dir.join(&span.path),
-        start: span.start,
-        end: span.end,
-    }
 }
 
 fn tell(args: &ExportArgs, joined: &[Joined], gaps: &[Gap]) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::{Format, lists, output};
-use crate::agent::status::{Status, ask};
+use crate::agent::status::{LiveStatus, Status, ask};
 use crate::config::Config;
 use crate::units::ByteSize;
 
@@ -94,6 +94,9 @@ fn show(s: &Status) -> anyhow::Result<()> {
     }
     for line in uploads(&s.upload) {
         println!("{line}");
+    }
+    for live in s.live.values() {
+        println!("{}", session(live));
     }
     println!();
     let mut table = output::table(&[
@@ -208,6 +211,20 @@ fn uploads(upload: &serde_json::Value) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// What is published, how, and until when.
+fn session(live: &LiveStatus) -> String {
+    let why = live.detail.as_deref().filter(|_| live.state != "live");
+    let why = why.map(|w| format!(" ({w})")).unwrap_or_default();
+    format!(
+        "live:  {} by {}: {}{why}, {} sent, ends in {}",
+        live.camera,
+        live.protocol,
+        live.state,
+        ByteSize(live.bytes),
+        output::age(live.ends_in_s as f64),
+    )
 }
 
 /// Since when, and why it is not up, or was not last.

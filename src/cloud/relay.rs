@@ -15,7 +15,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 const STEP: Duration = Duration::from_secs(5);
@@ -25,6 +25,10 @@ pub const LONGEST_WRITE: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// What is under way inside; the kernel's buffers come on top. When full, the pipeline waits and drops pictures.
 const CHUNK: usize = 32 << 10;
+
+/// What comes within this goes on in one piece: a sink writes a picture in several, and each would wake this task and
+/// the server.
+const GATHER: Duration = Duration::from_millis(3);
 
 /// Why nothing is carried any more.
 #[derive(Debug, thiserror::Error)]
@@ -123,11 +127,17 @@ impl Relay {
         };
         drop(self.listener);
         let _ = local.set_nodelay(true);
-        let (mut from, mut back) = split(local);
+        let (mut from, mut back) = local.into_split();
         let (mut answers, mut server) = split(self.server);
         let up = async {
             let mut chunk = vec![0; CHUNK];
+            let mut more = false;
             loop {
+                if !more {
+                    // An error is met again by reading.
+                    let _ = from.readable().await;
+                    sleep(GATHER).await;
+                }
                 let n = match from.read(&mut chunk).await {
                     Ok(0) | Err(_) => return RelayError::Pipeline,
                     Ok(n) => n,
@@ -136,6 +146,7 @@ impl Relay {
                     server.write_all(&chunk[..n]).await?;
                     server.flush().await
                 };
+                more = n == CHUNK;
                 match timeout(LONGEST_WRITE, written).await {
                     Ok(Ok(())) => self.sent.fetch_add(n as u64, Relaxed),
                     Ok(Err(e)) => return RelayError::Broken(e),

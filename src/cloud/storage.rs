@@ -1,7 +1,7 @@
 //! The way to object storage: a range of a file, by PUT, to a presigned address that the address rule let pass.
 //!
 //! Guarantees: connects only to addresses that were vetted at that connection, follows no redirect, reads nothing of an answer
-//! beyond its head, holds two pieces of the file in memory whatever its size, and ends: by the answer, by an error, or when
+//! beyond its head, holds [`AHEAD`] pieces of the file in memory and two more, whatever its size, and ends: by the answer, by an error, or when
 //! nothing moved for as long as [`Storage::new`] was told.
 
 use std::fs::File;
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, Sleep};
 
 use super::client::{ClientError, builder, chain, text};
@@ -81,7 +81,8 @@ impl Storage {
         Ok(Storage { http, patience })
     }
 
-    /// Sends a range. `moved` counts the bytes that were handed to the connection, also when it fails.
+    /// Sends a range. `moved` counts the bytes that were handed to the connection, also when it fails, and tells when
+    /// that was the last of them: what follows can be got ready while the storage thinks about its answer.
     ///
     /// # Errors
     /// [`ClientError`] where no answer came; its text has no address, which is a key.
@@ -89,13 +90,18 @@ impl Storage {
         &self,
         target: &Target,
         headers: &[(String, String)],
-        range: Range,
+        reading: Reading,
         throttle: Throttle,
-        moved: Arc<AtomicU64>,
+        moved: Arc<Moved>,
         now: Wall,
     ) -> Result<Stored, ClientError> {
         let progress = Arc::clone(&moved);
-        let body = Pieces::new(range, throttle, moved);
+        let body = Pieces {
+            reading,
+            throttle,
+            moved,
+            waiting: None,
+        };
         let mut request = self
             .http
             .put(target.url.clone())
@@ -105,7 +111,7 @@ impl Storage {
         }
         let request = request.send();
         tokio::pin!(request);
-        let mut seen = (progress.load(Ordering::Relaxed), Instant::now());
+        let mut seen = (progress.bytes(), Instant::now());
         loop {
             tokio::select! {
                 answer = &mut request => {
@@ -117,7 +123,7 @@ impl Storage {
                     });
                 }
                 () = tokio::time::sleep(self.patience / 4) => {
-                    let now = progress.load(Ordering::Relaxed);
+                    let now = progress.bytes();
                     if now != seen.0 {
                         seen = (now, Instant::now());
                     } else if seen.1.elapsed() >= self.patience {
@@ -129,17 +135,35 @@ impl Storage {
     }
 }
 
-/// The body: read by a thread, one piece at a time, so that a slow disk holds up nothing else.
-struct Pieces {
-    left: u64,
-    read: mpsc::Receiver<io::Result<Bytes>>,
-    throttle: Throttle,
-    moved: Arc<AtomicU64>,
-    waiting: Option<(Pin<Box<Sleep>>, Bytes)>,
+/// How far a PUT is.
+#[derive(Debug, Default)]
+pub struct Moved {
+    bytes: AtomicU64,
+    whole: Notify,
 }
 
-impl Pieces {
-    fn new(range: Range, throttle: Throttle, moved: Arc<AtomicU64>) -> Pieces {
+impl Moved {
+    /// Bytes that were handed to the connection.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Comes when all of them were; never, where the PUT fails before.
+    pub async fn whole(&self) {
+        self.whole.notified().await;
+    }
+}
+
+/// A range on its way from the disk, by a thread, one piece at a time, so that a slow disk holds up nothing else.
+#[derive(Debug)]
+pub struct Reading {
+    left: u64,
+    read: mpsc::Receiver<io::Result<Bytes>>,
+}
+
+impl Reading {
+    /// Begins to read. At most [`AHEAD`] pieces wait; dropped, it ends.
+    pub fn start(range: Range) -> Reading {
         let (pieces, read) = mpsc::channel(AHEAD);
         let (left, mut at, end) = (range.size, range.offset, range.offset + range.size);
         tokio::task::spawn_blocking(move || {
@@ -158,18 +182,28 @@ impl Pieces {
                 }
             }
         });
-        Pieces {
-            left,
-            read,
-            throttle,
-            moved,
-            waiting: None,
-        }
+        Reading { left, read }
     }
+}
 
+/// The body.
+struct Pieces {
+    reading: Reading,
+    throttle: Throttle,
+    moved: Arc<Moved>,
+    waiting: Option<(Pin<Box<Sleep>>, Bytes)>,
+}
+
+impl Pieces {
     fn hand_over(&mut self, piece: Bytes) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.left = self.left.saturating_sub(piece.len() as u64);
-        self.moved.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        let left = &mut self.reading.left;
+        *left = left.saturating_sub(piece.len() as u64);
+        self.moved
+            .bytes
+            .fetch_add(piece.len() as u64, Ordering::Relaxed);
+        if *left == 0 {
+            self.moved.whole.notify_one();
+        }
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 }
@@ -188,10 +222,10 @@ impl Body for Pieces {
                 return self.hand_over(piece);
             }
         }
-        if self.left == 0 {
+        if self.reading.left == 0 {
             return Poll::Ready(None);
         }
-        let piece = match ready!(self.read.poll_recv(cx)) {
+        let piece = match ready!(self.reading.read.poll_recv(cx)) {
             Some(Ok(piece)) => piece,
             Some(Err(e)) => return Poll::Ready(Some(Err(e))),
             None => return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
@@ -209,10 +243,10 @@ impl Body for Pieces {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0 && self.waiting.is_none()
+        self.reading.left == 0 && self.waiting.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        SizeHint::with_exact(self.reading.left)
     }
 }

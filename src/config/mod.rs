@@ -19,7 +19,7 @@ use url::Url;
 
 pub use upload::{Hours, UploadConfig, UploadPolicy};
 
-use crate::model::{CameraId, Network, RecordMode, Secret};
+use crate::model::{CameraId, Network, RecordMode, Secret, Severity};
 use crate::units::ByteSize;
 
 /// One fault of a configuration file.
@@ -226,6 +226,8 @@ pub struct MotionConfig {
     pub fps: f32,
     /// Keep the strongest frame of every event.
     pub pictures: bool,
+    /// How much motion here matters: of what is critical the cloud tells people at once.
+    pub severity: Severity,
     /// Named include polygons; empty means the whole picture.
     pub include: Vec<Zone>,
     /// Exclude polygons; they win over include.

@@ -16,7 +16,7 @@ use super::{
     CameraConfig, CloudConfig, Config, Fault, MotionConfig, RecordingConfig, SpoolConfig,
     UploadConfig, Zone,
 };
-use crate::model::{CameraId, Network, RecordMode, Secret};
+use crate::model::{CameraId, Network, RecordMode, Secret, Severity};
 use crate::units::ByteSize;
 
 /// Cameras of one agent.
@@ -281,6 +281,8 @@ pub(crate) fn motion_config(name: &str, table: Table, faults: &mut Faults) -> Mo
     let sensitivity = s.integer("sensitivity", 1, 10).unwrap_or(5) as u8;
     let fps = s.number("fps", 1.0, 30.0).unwrap_or(5.0) as f32;
     let pictures = s.boolean("pictures").unwrap_or(true);
+    let words = [Severity::Info, Severity::Warning, Severity::Critical].map(|w| (w.word(), w));
+    let severity = s.one_of("severity", &words).unwrap_or(Severity::Warning);
     let (include, exclude) = (
         s.tables("include", MAX_ZONES),
         s.tables("exclude", MAX_ZONES),
@@ -303,6 +305,7 @@ pub(crate) fn motion_config(name: &str, table: Table, faults: &mut Faults) -> Mo
         sensitivity,
         fps,
         pictures,
+        severity,
         include: zones("include", include),
         exclude: zones("exclude", exclude),
     }

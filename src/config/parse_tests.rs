@@ -27,6 +27,7 @@ fn one_line_makes_a_camera_with_sensible_defaults() {
     let config = parse("[[camera]]\nid = \"door\"\nurl = \"rtsp://10.0.0.5/live\"").unwrap();
     let c = &config.cameras[0];
     assert_eq!(c.name, "door");
+    assert_eq!(c.motion.severity, Severity::Warning);
     assert_eq!(c.recording.mode, RecordMode::Motion);
     assert_eq!(
         (c.recording.pre_roll, c.recording.post_roll),

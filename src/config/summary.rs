@@ -30,7 +30,7 @@ fn camera(c: &CameraConfig) -> Value {
                        "post_roll_s": c.recording.post_roll.as_secs_f64(), "audio": c.recording.audio, "quota": c.recording.quota.map(|q| q.0),
                        "max_event_s": c.recording.max_event.as_secs(), "segment_s": c.recording.segment.as_secs() },
         "motion": { "enabled": c.motion.enabled, "sensitivity": c.motion.sensitivity, "fps": c.motion.fps,
-                    "pictures": c.motion.pictures, "include": c.motion.include.len(), "exclude": c.motion.exclude.len() },
+                    "pictures": c.motion.pictures, "severity": c.motion.severity, "include": c.motion.include.len(), "exclude": c.motion.exclude.len() },
     })
 }
 

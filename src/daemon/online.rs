@@ -352,6 +352,7 @@ fn live_view(
         time: p.time.clone(),
         ids: p.ids.clone(),
         entropy: p.entropy.clone(),
+        status: p.status.clone(),
         clients: handle.clients.clone(),
         tls: tls.usual.clone(),
         allowed: p.cloud.allow_private.clone().into(),

@@ -32,7 +32,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 pub use error::DbError;
-pub use rusqlite::Connection;
+pub use rusqlite::{Connection, TransactionBehavior};
 pub use writer::{Urgency, WriterStats};
 
 use crate::model::EpochId;

@@ -191,6 +191,32 @@ fn epoch(conn: &mut Connection, ids: &IdSource) -> Result<EpochId, DbError> {
         .map_err(|_| DbError::Corrupt("meta.epoch is not a uuid".into()))
 }
 
+/// The run of a program that writes one row beside the agent, or while there is none: this boot, as the agent knows it
+/// where it has run since. The file must have been opened by an agent before.
+///
+/// # Errors
+/// [`DbError`]; [`DbError::Corrupt`] where the file has no epoch.
+pub fn beside(
+    conn: &Connection,
+    boot: BootId,
+    clock: BootClock,
+    ids: IdSource,
+) -> Result<Run, DbError> {
+    let epoch: Option<String> = conn
+        .query_row("select value from meta where key = 'epoch'", [], |r| {
+            r.get(0)
+        })
+        .optional()?;
+    let epoch = epoch.and_then(|text| text.parse().ok());
+    Ok(Run {
+        boot: register_boot(conn, boot, clock)?,
+        epoch: epoch.ok_or_else(|| DbError::Corrupt("the store has no epoch".into()))?,
+        quotas: Quotas::default(),
+        ids,
+        puts: Arc::default(),
+    })
+}
+
 fn register_boot(conn: &Connection, boot: BootId, clock: BootClock) -> Result<i64, DbError> {
     conn.execute(
         "insert into boots (boot_id, offset_us, quality) values (?1, ?2, ?3) on conflict (boot_id) do nothing",

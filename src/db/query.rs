@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::DbError;
 use super::batch::quality;
 use super::retention::FileId;
-use crate::model::{CameraId, Class};
+use crate::model::{CameraId, Class, RecordingId};
 use crate::time::{Mono, TimeQuality, Wall};
 use crate::wire::envelope::BootClock;
 
@@ -176,8 +176,8 @@ pub fn clips(conn: &Connection, filter: &Filter) -> Result<Vec<ClipLine>, DbErro
 /// When a clip that is kept was made, and where it lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClipSpan {
-    /// Below the spool directory.
-    pub path: String,
+    /// Names its file.
+    pub id: RecordingId,
     /// First frame.
     pub start: Wall,
     /// End of the last one.
@@ -192,7 +192,7 @@ pub fn covering(
     until: Wall,
 ) -> Result<Vec<ClipSpan>, DbError> {
     let mut stmt = conn.prepare(&format!(
-        "select r.path, r.{WALL_US}, r.duration_ms from recordings r join boots b on b.id = r.boot
+        "select r.id, r.{WALL_US}, r.duration_ms from recordings r join boots b on b.id = r.boot
          where r.camera_id = :camera and r.state = 'kept' and r.{WALL_US} < :until
              and r.{WALL_US} + r.duration_ms * 1000 > :from
          order by 2"
@@ -203,7 +203,7 @@ pub fn covering(
             let start = Wall(r.get(1)?);
             let length = Duration::from_millis(r.get::<_, i64>(2)? as u64);
             Ok(ClipSpan {
-                path: r.get(0)?,
+                id: RecordingId(r.get(0)?),
                 start,
                 end: start + length,
             })

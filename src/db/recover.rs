@@ -52,7 +52,7 @@ pub fn put_aside(path: &Path, now: Wall) -> Result<PathBuf, DbError> {
 }
 
 /// Columns that are carried over, in an order that respects references; `outbox.seq` is made anew.
-const TABLES: [(&str, &str, &str); 8] = [
+const TABLES: [(&str, &str, &str); 10] = [
     ("boots", "id, boot_id, offset_us, quality", "id"),
     (
         "events",
@@ -93,6 +93,12 @@ const TABLES: [(&str, &str, &str); 8] = [
          until_boot, until_ns, until_us, carried",
         "id",
     ),
+    (
+        "uploads",
+        "kind, id, asked, upload_id, parts, sent, attempts, failed",
+        "kind, id",
+    ),
+    ("upload_days", "day, bytes", "day"),
 ];
 
 /// Carries over what `damaged` still tells into `fresh`.
@@ -116,6 +122,7 @@ pub fn salvage(damaged: &Path, fresh: &mut Connection) -> Result<Salvage, DbErro
             if whole {
                 break;
             }
+            let order = order.replace(", ", &format!(" {direction}, "));
             let select = format!("select {columns} from {table} order by {order} {direction}");
             match copy(&old, &tx, &select, &insert) {
                 Ok(count) => {
@@ -152,6 +159,15 @@ pub fn salvage(damaged: &Path, fresh: &mut Connection) -> Result<Salvage, DbErro
         tx.execute(
             &format!(
                 "update commands set {column} = null where {column} not in (select id from boots)"
+            ),
+            [],
+        )?;
+    }
+    // What is on its way belongs to a file.
+    for (kind, table) in [(0, "recordings"), (1, "snapshots")] {
+        tx.execute(
+            &format!(
+                "delete from uploads where kind = {kind} and id not in (select id from {table})"
             ),
             [],
         )?;
@@ -260,6 +276,54 @@ mod tests {
             rows > 300,
             "only {rows} of 400 rows were salvaged: {salvage:?}"
         );
+    }
+
+    #[test]
+    fn what_is_on_its_way_and_what_it_cost_today_is_carried_over() {
+        let dir = tempfile::tempdir().unwrap();
+        fill(dir.path(), 400);
+        let path = dir.path().join(FILE_NAME);
+        let old = super::Connection::open(&path).unwrap();
+        old.execute_batch(
+            "insert into recordings (id, camera_id, boot, started_ns, mode, state, codec, width, height, has_audio, path,
+                 size_bytes, duration_ms, sha256, rev, upload)
+                 values (x'00000000000000000000000000000001', 'cam-1', 1, 5, 'motion', 'kept', 'h264', 640, 360, 0,
+                         'cam-1/1.mp4', 9, 9, zeroblob(32), 1, 'uploading');
+             insert into uploads (kind, id, asked, upload_id, parts, sent)
+                 values (0, x'00000000000000000000000000000001', 1, randomblob(16), '{\"1\":\"tag\"}', 77),
+                        (1, x'00000000000000000000000000000002', 0, null, '{}', 0);
+             insert into upload_days values ('2026-11-21', 12345);
+             pragma wal_checkpoint(truncate);",
+        )
+        .unwrap();
+        // A page of the outbox, which is most of the file.
+        let page: i64 = old
+            .query_row(
+                "select rootpage from sqlite_schema where name = 'outbox'",
+                [],
+                |r| r.get(0),
+            )
+            .unwrap();
+        drop(old);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = (page as usize - 1) * 4096;
+        bytes[at..at + 4096].fill(0xff);
+        std::fs::write(&path, bytes).unwrap();
+        let (report, _) = reopen(dir.path());
+        assert!(report.recovered.is_some());
+        let new = super::Connection::open(&path).unwrap();
+        let told: (i64, i64, i64, String, i64) = new
+            .query_row(
+                "select count(*), kind, asked, parts, sent from uploads",
+                [],
+                |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?)),
+            )
+            .unwrap();
+        assert_eq!(told, (1, 0, 1, "{\"1\":\"tag\"}".to_owned(), 77));
+        let day: i64 = new
+            .query_row("select bytes from upload_days", [], |r| r.get(0))
+            .unwrap();
+        assert_eq!(day, 12345);
     }
 
     #[test]

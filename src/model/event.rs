@@ -29,6 +29,17 @@ pub enum Severity {
     Critical,
 }
 
+impl Severity {
+    /// The cloud's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Severity::Info => "info",
+            Severity::Warning => "warning",
+            Severity::Critical => "critical",
+        }
+    }
+}
+
 /// What is known of a motion event at one moment of its life.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MotionEvent {

@@ -91,6 +91,7 @@ pub fn config(sensitivity: u8) -> MotionConfig {
         sensitivity,
         fps: 5.0,
         pictures: true,
+        severity: crate::model::Severity::Warning,
         include: Vec::new(),
         exclude: Vec::new(),
     }

@@ -232,6 +232,7 @@ impl<T: Transport + Clone> Device<T> {
         };
         let at = self.time().mono();
         let detail = MotionDetail {
+            severity: Severity::Warning,
             score: 0.5,
             regions: &[],
         };
@@ -240,6 +241,7 @@ impl<T: Transport + Clone> Device<T> {
         let ended_at = at + Duration::from_secs(3);
         facts.rev = 2;
         let ending = Ending {
+            severity: Severity::Warning,
             started: at,
             ended: ended_at,
             reason: "quiet",

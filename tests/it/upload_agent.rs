@@ -18,7 +18,7 @@ use crate::upload_site::prepare;
 const SOON: Duration = Duration::from_secs(90);
 const ALLOWED: &str = "allow_private = [\"127.0.0.0/8\", \"::1\"]\n";
 
-async fn device(cloud: &Cloud, cameras: &str) -> (Home, String) {
+pub async fn device(cloud: &Cloud, cameras: &str) -> (Home, String) {
     let home = Home::new();
     let file = home.path("edge.json");
     let edge_id = cloud.write_credentials("box", &file).await.unwrap().edge_id;
@@ -27,7 +27,7 @@ async fn device(cloud: &Cloud, cameras: &str) -> (Home, String) {
     (home, edge_id)
 }
 
-async fn wait(cloud: &Cloud, home: &Home, condition: &str) {
+pub async fn wait(cloud: &Cloud, home: &Home, condition: &str) {
     if let Err(e) = cloud.wait_for(condition, SOON).await {
         panic!("{e:#}\n{}", last_words(&home.path("err")));
     }
@@ -128,6 +128,17 @@ async fn what_policy_keeps_is_fetched_by_command_and_a_lock_is_told() {
         )
         .await;
         assert_eq!(end["status"], "succeeded", "{end}");
+        wait(&cloud, &home, &format!("select count(*) = 1 from recordings where recording_uid = '{id}' and is_locked = {locked}")).await;
+    }
+    // A person at the machine is heard of, too.
+    for (word, locked) in [("lock", true), ("unlock", false)] {
+        let out = std::process::Command::new(env!("CARGO_BIN_EXE_sentrycam"))
+            .arg("--config")
+            .arg(home.path("sentrycam.toml"))
+            .args(["clips", word, &id])
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{out:?}");
         wait(&cloud, &home, &format!("select count(*) = 1 from recordings where recording_uid = '{id}' and is_locked = {locked}")).await;
     }
     assert_eq!(agent.stop().code(), Some(0));

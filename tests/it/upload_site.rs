@@ -15,7 +15,9 @@ use sentrycam::cloud::{Client, Keys, tls};
 use sentrycam::config::{Config, SpoolConfig};
 use sentrycam::db::recordings::{self, KeptFile, Opening};
 use sentrycam::db::{Db, IdSource, Urgency, open};
-use sentrycam::model::{BootId, CameraId, RecordMode, RecordingId, Sha256, StreamInfo, VideoCodec};
+use sentrycam::model::{
+    BootId, CameraId, Network, RecordMode, RecordingId, Sha256, StreamInfo, VideoCodec,
+};
 use sentrycam::outbox::quota::Quotas;
 use sentrycam::spool::Spool;
 use sentrycam::time::Mono;
@@ -126,6 +128,61 @@ pub async fn prepare(dir: &std::path::Path, sizes: &[u64]) -> Vec<Clip> {
     clips
 }
 
+/// What the upload of a device works with, in `home`; `file` is its `[upload]`, `hosts` its twin's list, `allowed` what the
+/// file excepts from the address rule.
+pub fn parts(
+    home: &std::path::Path,
+    tls: rustls::ClientConfig,
+    file: &str,
+    hosts: &[&str],
+    allowed: &[Network],
+) -> (Parts, watch::Sender<Settings>) {
+    let clock = Clock::default();
+    let time = TimeKeeper::new(clock.clone(), clock.build_time());
+    let now = time.mono();
+    time.learn(DateSample {
+        date: clock.system_wall(),
+        sent: now,
+        received: now,
+        cached: false,
+    });
+    let ids: IdSource = Arc::new(Uuid::now_v7);
+    let options = open::Options {
+        dir: home.to_owned(),
+        boot: BootId(Uuid::now_v7()),
+        clock: time.boot_clock(),
+        now: time.wall(),
+        quotas: Quotas::default(),
+        ids: ids.clone(),
+    };
+    let (db, _closer, _) = open::open(options, tokio::runtime::Handle::current()).unwrap();
+    let text = format!("state_dir = \"{}\"\n[upload]\n{file}", home.display());
+    let config = Config::parse(&text, &|_| Err("no files".into())).unwrap();
+    let mut effective = Effective::local(&config);
+    effective.upload_hosts = hosts.iter().map(|h| h.parse().unwrap()).collect();
+    let (settings, in_force) = watch::channel(Settings::of(&effective));
+    let parts = Parts {
+        db,
+        spool: Spool::new(&SpoolConfig {
+            dir: home.join("clips"),
+            require_mount: false,
+            min_free: ByteSize(0),
+        }),
+        disk: Default::default(),
+        storage: Storage::new(tls, allowed, PATIENCE).unwrap(),
+        time,
+        entropy: Entropy::default(),
+        ids,
+        status: StatusHub::default(),
+        handle: UploadHandle {
+            wake: Arc::default(),
+            settings: in_force,
+        },
+        sync: Arc::default(),
+    };
+    (parts, settings)
+}
+
 impl Site {
     /// A claimed device with nothing in its store; the upload does not run yet. `file` is its `[upload]`.
     pub async fn new(file: &str) -> Site {
@@ -133,25 +190,6 @@ impl Site {
         let home = tempfile::tempdir().unwrap();
         let keys = home.path().join("edge.json");
         cloud.write_credentials("box", &keys).await.unwrap();
-        let clock = Clock::default();
-        let time = TimeKeeper::new(clock.clone(), clock.build_time());
-        let now = time.mono();
-        time.learn(DateSample {
-            date: clock.system_wall(),
-            sent: now,
-            received: now,
-            cached: false,
-        });
-        let ids: IdSource = Arc::new(Uuid::now_v7);
-        let options = open::Options {
-            dir: home.path().to_owned(),
-            boot: BootId(Uuid::now_v7()),
-            clock: time.boot_clock(),
-            now: time.wall(),
-            quotas: Quotas::default(),
-            ids: ids.clone(),
-        };
-        let (db, _closer, _) = open::open(options, tokio::runtime::Handle::current()).unwrap();
         let own = Clock::default();
         let tls = tls::client_config(Some(&cloud.ca_path()), Arc::new(move || own.system_wall()))
             .unwrap();
@@ -161,40 +199,13 @@ impl Site {
             Duration::from_secs(20),
         )
         .unwrap();
-        let text = format!(
-            "state_dir = \"{}\"\n[upload]\n{file}",
-            home.path().display()
-        );
-        let config = Config::parse(&text, &|_| Err("no files".into())).unwrap();
-        let mut effective = Effective::local(&config);
-        effective.upload_hosts = vec!["localhost".parse().unwrap()];
-        let (settings, in_force) = watch::channel(Settings::of(&effective));
         let allowed = ["127.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()];
-        let status = StatusHub::default();
-        let parts = Parts {
-            db: db.clone(),
-            spool: Spool::new(&SpoolConfig {
-                dir: home.path().join("clips"),
-                require_mount: false,
-                min_free: ByteSize(0),
-            }),
-            disk: Default::default(),
-            storage: Storage::new(tls.usual, &allowed, PATIENCE).unwrap(),
-            time,
-            entropy: Entropy::default(),
-            ids,
-            status: status.clone(),
-            handle: UploadHandle {
-                wake: Arc::default(),
-                settings: in_force,
-            },
-            sync: Arc::default(),
-        };
+        let (parts, settings) = parts(home.path(), tls.usual, file, &["localhost"], &allowed);
         Site {
             cloud,
             _home: home,
-            db,
-            status,
+            db: parts.db.clone(),
+            status: parts.status.clone(),
             settings,
             parts,
             client,

@@ -18,6 +18,7 @@ impl Session {
         }
         let eye = MotionConfig {
             pictures: self.config.motion.pictures,
+            severity: self.config.motion.severity,
             ..config.motion.clone()
         };
         if eye != self.config.motion {

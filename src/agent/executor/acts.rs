@@ -12,7 +12,7 @@ use crate::agent::records;
 use crate::command::Command;
 use crate::command::kinds::{OneRecording, RecordingStart, Wipe};
 use crate::db::uploads::{self, Asked};
-use crate::db::{Urgency, commands, events, outbox, recordings, retention};
+use crate::db::{Urgency, commands, events, outbox, recordings};
 use crate::model::{CameraId, CommandId, RecordId, RecordingId};
 use crate::time::Wall;
 use crate::wire::keys::KeySlot;
@@ -219,15 +219,7 @@ impl Executor {
     async fn lock_recording(&self, id: RecordingId, locked: bool) -> Result<Done, Fault> {
         let (ids, at) = (self.ids.clone(), self.time.mono());
         let change = self.db.call(Urgency::Now, move |c, run| {
-            let state = retention::lock(c, id, locked)?;
-            if matches!(state.as_deref(), Some("kept" | "recording"))
-                && let Some((rev, camera)) = retention::revise(c, id)?
-            {
-                let record = RecordId((ids)());
-                let record = records::recording_locked(record, &camera, id, locked, rev, at);
-                outbox::put(c, run, &record)?;
-            }
-            Ok(state)
+            records::lock(c, run, id, locked, RecordId((ids)()), at)
         });
         match change.await.or_else(|e| fault("store", e))?.as_deref() {
             Some("kept" | "recording") => Ok(Done {

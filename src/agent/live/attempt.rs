@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Parts, Start};
 use crate::agent::camera::desk::Ask;
 use crate::agent::camera::tap::{Feed, Watch};
+use crate::agent::status::StatusHub;
 use crate::cloud::relay::{Relay, RelayError};
 use crate::cloud::vetted;
 use crate::live::{Place, Trouble, Way};
@@ -172,6 +173,8 @@ impl Attempt {
         };
         let mut feeding = Feeding {
             progress: &self.progress,
+            status: &self.parts.status,
+            session: self.start.session.to_string(),
             time: &self.parts.time,
             publisher,
             meter,
@@ -225,6 +228,8 @@ fn ended(end: &RelayError) -> Lost {
 /// A publisher at work.
 struct Feeding<'a> {
     progress: &'a Progress,
+    status: &'a StatusHub,
+    session: String,
     time: &'a crate::agent::time::TimeKeeper,
     publisher: Publisher,
     meter: Meter,
@@ -277,7 +282,9 @@ impl Feeding<'_> {
             Meter::Srt => self.publisher.srt_sent().unwrap_or(0),
         };
         if taken > self.counted {
-            self.progress.bytes.fetch_add(taken - self.counted, Relaxed);
+            let before = self.progress.bytes.fetch_add(taken - self.counted, Relaxed);
+            let all = before + taken - self.counted;
+            self.status.live_bytes(&self.session, all);
             self.counted = taken;
             self.grew = self.time.mono();
         }

@@ -19,6 +19,7 @@ use self::session::{Running, Wanted};
 use super::camera::Desk;
 use super::claimed::Clients;
 use super::journal::Journal;
+use super::status::StatusHub;
 use super::time::TimeKeeper;
 use crate::board::entropy::Entropy;
 use crate::cloud::client::Transport as _;
@@ -120,6 +121,8 @@ pub struct Parts {
     pub ids: IdSource,
     /// Jitter.
     pub entropy: Entropy,
+    /// Where sessions are shown.
+    pub status: StatusHub,
     /// Whether the device has an owner.
     pub clients: Clients,
     /// How servers are trusted.

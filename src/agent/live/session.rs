@@ -13,6 +13,7 @@ use super::attempt::{Attempt, Lost, Progress};
 use super::{Parts, Start};
 use crate::agent::journal::Fact;
 use crate::agent::records::{self, LiveEnd, LiveTold};
+use crate::agent::status::LiveStatus;
 use crate::live::{Act, End, Reason, Session, Trouble};
 use crate::model::RecordId;
 use crate::time::Mono;
@@ -42,6 +43,8 @@ pub(super) struct Running {
     started: Option<Mono>,
     /// What went wrong last, for people.
     detail: Option<String>,
+    /// The word in `status`.
+    state: &'static str,
 }
 
 impl Running {
@@ -54,6 +57,7 @@ impl Running {
             ending: CancellationToken::new(),
             started: None,
             detail: None,
+            state: "connecting",
         }
     }
 
@@ -63,6 +67,7 @@ impl Running {
         let mut trying: Option<Trying> = None;
         let mut hosts = self.parts.in_force.clone();
         let (end, rev) = loop {
+            self.show();
             let mut act = machine.poll(self.now(), self.bytes());
             if act.is_none() {
                 let wait = machine.due().since(self.now());
@@ -81,7 +86,10 @@ impl Running {
                         Ok(_) => None,
                         Err(e) => self.lost(&mut machine, Lost::new(Trouble::Refused, e)),
                     },
-                    () = self.progress.live.notified() => machine.live(self.now(), self.bytes()),
+                    () = self.progress.live.notified() => {
+                        self.state = "live";
+                        machine.live(self.now(), self.bytes())
+                    }
                     lost = outcome(&mut trying) => {
                         trying = None;
                         self.lost(&mut machine, lost)
@@ -108,7 +116,22 @@ impl Running {
         if let Some(trying) = trying {
             let _ = tokio::time::timeout(FAREWELL, trying).await;
         }
+        self.parts.status.live(self.start.session.to_string(), None);
         self.tell_end(end, rev).await;
+    }
+
+    fn show(&self) {
+        let now = LiveStatus {
+            camera: self.start.camera.to_string(),
+            protocol: self.start.protocol.to_string(),
+            state: self.state.into(),
+            detail: self.detail.clone(),
+            bytes: self.bytes(),
+            ends_in_s: 0,
+            until: Some(self.wanted.borrow().until),
+        };
+        let session = self.start.session.to_string();
+        self.parts.status.live(session, Some(now));
     }
 
     fn lost(&mut self, machine: &mut Session, lost: Lost) -> Option<Act> {
@@ -116,6 +139,7 @@ impl Running {
         tracing::info!(session = %self.start.session, camera = %self.start.camera, reason = trouble.word(), text,
                        "live view is interrupted");
         self.detail = Some(text);
+        self.state = "interrupted";
         machine.lost(self.now(), trouble, self.parts.entropy.unit())
     }
 

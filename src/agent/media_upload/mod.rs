@@ -179,7 +179,7 @@ impl<T: Transport> MediaUpload<T> {
         if self.settings.borrow().hosts.is_empty() {
             return self.rest("no-hosts", None).await;
         }
-        let line = self.line().await?;
+        let line = self.line(0).await?;
         let waiting = self
             .parts
             .db
@@ -244,14 +244,15 @@ impl<T: Transport> MediaUpload<T> {
         day(self.parts.time.wall(), &self.settings.borrow().zone).to_string()
     }
 
-    async fn line(&self) -> Result<Line, DbError> {
+    /// What holds now; `under_way` bytes have left and are in no table yet.
+    async fn line(&self, under_way: u64) -> Result<Line, DbError> {
         let today = self.today();
         let sent = self
             .parts
             .db
             .call(Urgency::Now, move |c, _| uploads::sent_on(c, &today))
             .await?;
-        let sent = sent + self.unnoted.as_ref().map_or(0, |n| n.bytes);
+        let sent = sent + under_way + self.unnoted.as_ref().map_or(0, |n| n.bytes);
         let settings = self.settings.borrow();
         Ok(Line::at(
             self.parts.time.wall(),
@@ -262,8 +263,8 @@ impl<T: Transport> MediaUpload<T> {
     }
 
     /// Whether a file of this class is stopped between two parts: by the line, or by one that matters more.
-    async fn must_stop(&self, class: Class) -> Result<bool, DbError> {
-        if self.line().await?.holds(class).is_some() || !self.parts.disk.readable() {
+    async fn must_stop(&self, class: Class, under_way: u64) -> Result<bool, DbError> {
+        if self.line(under_way).await?.holds(class).is_some() || !self.parts.disk.readable() {
             return Ok(true);
         }
         if class == Class::Asked {

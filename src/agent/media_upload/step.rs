@@ -5,15 +5,15 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::MediaUpload;
 use crate::cloud::client::{Call, Reply, Transport};
-use crate::cloud::storage::{Range, Throttle};
+use crate::cloud::storage::{Moved, Range, Reading, Throttle};
 use crate::db::retention::FileId;
 use crate::db::uploads::{self, Waiting};
 use crate::db::{Db, DbError, Urgency};
@@ -60,6 +60,28 @@ pub(super) enum Step {
 struct Source {
     file: Arc<File>,
     size: u64,
+}
+
+impl Source {
+    /// Begins to read what a part takes.
+    fn read(&self, part: &Part) -> Reading {
+        debug_assert!(part.offset + part.size <= self.size);
+        Reading::start(Range {
+            file: Arc::clone(&self.file),
+            offset: part.offset,
+            size: part.size,
+        })
+    }
+}
+
+/// What a PUT came to.
+struct Sent {
+    put: Put,
+    /// How long to wait, and why, where it did not work.
+    rest: (Option<Duration>, String),
+    etag: Option<String>,
+    /// Whether the next part may go, and then its first bytes; `None`: that is not known yet.
+    ready: Option<Option<Reading>>,
 }
 
 /// What a PUT came to and is not in the table yet. Lost with the process: the storage knows the part all the same.
@@ -287,7 +309,8 @@ impl<T: Transport> MediaUpload<T> {
             .ok()
     }
 
-    /// Sends the parts in their order.
+    /// Sends the parts in their order, one at a time. Whether the next one may go, and its first bytes, are got ready while
+    /// the storage thinks about the one before.
     async fn round(
         &mut self,
         w: &Waiting,
@@ -296,15 +319,30 @@ impl<T: Transport> MediaUpload<T> {
         known: &mut BTreeMap<u32, String>,
         refused: &mut u32,
     ) -> Result<Round, DbError> {
+        let mut ready = None;
         for (i, part) in begun.parts.iter().enumerate() {
-            if (i > 0 || begun.multipart) && self.must_stop(w.place.class).await? {
+            let reading = match ready.take() {
+                Some(next) => next,
+                None if i == 0 && !begun.multipart => Some(source.read(part)),
+                None => {
+                    let stop = self.must_stop(w.place.class, 0).await?;
+                    (!stop).then(|| source.read(part))
+                }
+            };
+            let Some(reading) = reading else {
                 return Ok(Round::End(Step::GivesWay));
-            }
+            };
             let target = match self.allowed(part) {
                 Ok(target) => target,
                 Err(why) => return Ok(Round::End(Step::Later(None, why))),
             };
-            match self.put(w, source, part, &target, known).await? {
+            let next = begun.parts.get(i + 1).map(|next| (source, next));
+            let sent = self.put(w, part, &target, reading, next).await?;
+            if let Some(etag) = sent.etag {
+                known.insert(part.n, etag);
+            }
+            ready = sent.ready;
+            match (sent.put, sent.rest) {
                 (Put::Next, _) => *refused = 0,
                 (Put::Expired, _) => {
                     *refused += 1;
@@ -332,32 +370,56 @@ impl<T: Transport> MediaUpload<T> {
     async fn put(
         &mut self,
         w: &Waiting,
-        source: &Source,
         part: &Part,
         target: &Target,
-        known: &mut BTreeMap<u32, String>,
-    ) -> Result<(Put, (Option<Duration>, String)), DbError> {
-        debug_assert!(part.offset + part.size <= source.size);
-        let range = Range {
-            file: Arc::clone(&source.file),
-            offset: part.offset,
-            size: part.size,
-        };
+        reading: Reading,
+        next: Option<(&Source, &Part)>,
+    ) -> Result<Sent, DbError> {
         let (bucket, time) = (Arc::clone(&self.bucket), self.parts.time.clone());
         let throttle: Throttle = Arc::new(move |bytes| {
             let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
             bucket.take(bytes, time.mono())
         });
-        let moved = Arc::new(AtomicU64::new(0));
+        let moved = Arc::<Moved>::default();
         let (began, now) = (self.parts.time.mono(), self.parts.time.wall());
         // What the part before came to is committed meanwhile: a card takes its time for that.
         let note = write_down(self.parts.db.clone(), self.unnoted.take());
-        let storage = &self.parts.storage;
-        let counted = Arc::clone(&moved);
-        let sending = storage.put(target, &part.headers, range, throttle, counted, now);
-        let (outcome, noted) = tokio::join!(sending, note);
-        noted?;
-        let bytes = moved.load(Ordering::Relaxed);
+        let storage = self.parts.storage.clone();
+        let sending = storage.put(
+            target,
+            &part.headers,
+            reading,
+            throttle,
+            Arc::clone(&moved),
+            now,
+        );
+        tokio::pin!(sending);
+        let noted = Notify::new();
+        let ahead = async {
+            let Some((source, next)) = next else {
+                return std::future::pending().await;
+            };
+            tokio::join!(noted.notified(), moved.whole());
+            let stop = self.must_stop(w.place.class, moved.bytes()).await?;
+            Ok::<_, DbError>((!stop).then(|| source.read(next)))
+        };
+        let work = async {
+            tokio::select! {
+                biased;
+                ready = ahead => (sending.await, Some(ready)),
+                // The next part is not ready yet, or is none.
+                outcome = &mut sending => (outcome, None),
+            }
+        };
+        let note = async {
+            let written = note.await;
+            noted.notify_one();
+            written
+        };
+        let ((outcome, ready), written) = tokio::join!(work, note);
+        written?;
+        let ready = ready.transpose()?;
+        let bytes = moved.bytes();
         let (put, rest, etag) = match outcome {
             Ok(stored) => {
                 let put = after_put(stored.status);
@@ -374,16 +436,18 @@ impl<T: Transport> MediaUpload<T> {
         }
         failpoint::hit("upload.part");
         let etag = answer::etag(&etag).filter(|_| put == Put::Next);
-        if let Some(etag) = &etag {
-            known.insert(part.n, etag.clone());
-        }
         self.unnoted = Some(Note {
             file: w.file,
             bytes,
             day: self.today(),
-            part: etag.map(|etag| (part.n, etag)),
+            part: etag.clone().map(|etag| (part.n, etag)),
         });
-        Ok((put, rest))
+        Ok(Sent {
+            put,
+            rest,
+            etag,
+            ready,
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use sentrycam::board::entropy::Entropy;
 use sentrycam::cloud::{Client, Credentials, tls};
 use sentrycam::db::events::EventFacts;
 use sentrycam::db::{Db, IdSource, Urgency, open, outbox};
-use sentrycam::model::{CameraId, EventId, RecordId, Region};
+use sentrycam::model::{CameraId, EventId, RecordId, Region, Severity};
 use sentrycam::outbox::quota::Quotas;
 use sentrycam::wire::envelope::Record;
 use sentrycam_cloud::testing::Cloud;
@@ -188,6 +188,7 @@ fn event<'a>(
             rev,
         };
         let detail = MotionDetail {
+            severity: Severity::Warning,
             score: 0.4,
             regions: &regions,
         };
@@ -199,6 +200,7 @@ fn event<'a>(
             2 | 3 => records::motion_updated(record, camera, &facts, detail, now),
             _ => {
                 let ending = records::Ending {
+                    severity: Severity::Warning,
                     started: now,
                     ended: now,
                     reason: "quiet",

@@ -9,6 +9,7 @@
 //! | `claim` | press of the button → first heartbeat in PostgreSQL; CPU and memory of the idle agent |
 //! | `live` | extra CPU of one live session beside a bare GStreamer pipeline |
 //! | `drain` | 100,000 waiting records into the reference cloud |
+//! | `flash` | bytes written to the card an hour beside those of the video, idle, by motion, continuous |
 //! | `upload` | a file to object storage beside `curl`; an event's end → its clip verified |
 //!
 //! Build everything first: `cargo build --release --workspace`. Whatever is started ends with this process.
@@ -19,6 +20,7 @@ mod claim;
 mod commands;
 mod cost;
 mod drain;
+mod flash;
 mod footage;
 mod latency;
 mod live;
@@ -44,6 +46,8 @@ enum Args {
     Live(live::Args),
     /// A full outbox into the reference cloud
     Drain(drain::Args),
+    /// Bytes written to the card beside those of the video
+    Flash(flash::Args),
     /// A file to object storage beside curl, and an event to its verified clip
     Upload(upload::Args),
 }
@@ -56,6 +60,7 @@ fn main() -> anyhow::Result<()> {
         Args::Claim(args) => claim::run(&args),
         Args::Live(args) => live::run(&args),
         Args::Drain(args) => drain::run(&args),
+        Args::Flash(args) => flash::run(&args),
         Args::Upload(args) => upload::run(&args),
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Ticks of `/proc/<pid>/stat` a second: the same on every Linux this runs on.
@@ -34,7 +34,7 @@ pub struct Usage {
     pub descriptors: u64,
     /// Handed to `write` and its kin.
     pub written_bytes: u64,
-    /// Sent to the disk.
+    /// Sent to the disk, less what was removed before it got there.
     pub disk_bytes: u64,
 }
 
@@ -110,8 +110,23 @@ impl Running {
             threads: field(&status, "Threads:"),
             descriptors: descriptors as u64,
             written_bytes: field(&io, "wchar:"),
-            disk_bytes: field(&io, "write_bytes:"),
+            disk_bytes: field(&io, "write_bytes:")
+                .saturating_sub(field(&io, "cancelled_write_bytes:")),
         })
+    }
+
+    /// Asks it to end, waits for that, and says what it has used to its last instruction.
+    pub fn end(self) -> Result<Usage> {
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.context("no process")?, Signal::TERM)?;
+        let stat = format!("/proc/{}/stat", self.0.id());
+        let until = Instant::now() + 2 * PATIENCE;
+        // Ended and not yet waited for, its figures are still there.
+        while !fs::read_to_string(&stat)?.contains(") Z ") {
+            ensure!(Instant::now() < until, "it does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.usage()
     }
 }
 

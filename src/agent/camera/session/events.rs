@@ -26,6 +26,7 @@ impl Session {
             started.since(opening.started).as_secs_f64()
         });
         let detail = MotionDetail {
+            severity: self.config.motion.severity,
             score: facts.score,
             regions: &facts.regions,
         };
@@ -60,6 +61,7 @@ impl Session {
         let Some((id, _)) = self.active else { return };
         let known = self.facts(id, facts);
         let detail = MotionDetail {
+            severity: self.config.motion.severity,
             score: facts.score,
             regions: &facts.regions,
         };
@@ -89,6 +91,7 @@ impl Session {
             camera = %self.config.id, event = %id, duration_s = ended.since(started).as_secs_f64(), reason, "motion ended"
         );
         let ending = Ending {
+            severity: self.config.motion.severity,
             started,
             ended,
             reason,

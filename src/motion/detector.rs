@@ -13,9 +13,13 @@
 
 use std::time::Duration;
 
-use super::background::{Background, CELL, CellSum};
-use super::blobs::{BlobFinder, CellView};
-use super::cells::Cells;
+use super::align::Aligner;
+use super::blobs::{Blob, MAX_BLOBS};
+use super::plane::{Layer, Plane};
+use super::runs::{Finder, Planes};
+use super::samples::{Rates, SAMPLES, Samples};
+use super::stillness::Stillness;
+use super::vote;
 use super::sensitivity::smallest_mass;
 use super::tracks::{Persistence, Track, Tracks};
 use super::zones::ZoneMask;
@@ -35,8 +39,14 @@ const SETTLE: Duration = Duration::from_secs(1);
 const WHOLE: f32 = 0.5;
 /// Time constants in seconds: background, background under something that moves, noise.
 const BACKGROUND_SECONDS: f32 = 10.0;
-const COVERED_SECONDS: f32 = 90.0;
-const NOISE_SECONDS: f32 = 8.0;
+/// Frames that become samples as they are.
+const BOOT: u32 = 16;
+/// Sure pixels that a group needs.
+const SURE: u32 = 6;
+/// Least group whose outline says whether it is a ghost.
+const GHOST_AREA: u32 = 20;
+/// Side of a zone's cell in pixels.
+const CELL: usize = 4;
 /// Regions of an answer.
 const MAX_REGIONS: usize = 8;
 
@@ -50,22 +60,26 @@ enum Phase {
 /// What is known of one picture size.
 #[derive(Debug, Clone)]
 struct Scene {
-    background: Background,
-    cells: Cells,
+    size: (usize, usize),
+    aligner: Aligner,
+    layer: Layer,
+    /// The frame, smoothed and laid over the model.
+    picture: Plane,
+    model: Samples,
+    labels: Plane,
+    sums: Vec<u8>,
+    stillness: Stillness,
+    finder: Finder,
+    blobs: Vec<Blob>,
+    /// What moves, in the model's coordinates.
+    mask: Plane,
     zones: ZoneMask,
-    sums: Vec<CellSum>,
-    rates: Vec<f32>,
-    /// Signed difference, smoothed over about a second: what a resting cell looks like.
-    settled: Vec<f32>,
-    /// Seconds for which a cell has differed without changing.
-    still: Vec<f32>,
-    /// Cells that differ and changed in this frame.
-    lively: Vec<bool>,
-    finder: BlobFinder,
     tracks: Tracks,
     /// Luma added to the thresholds while the exposure changes.
     slack: f32,
     last: Pts,
+    /// Frames since the model was begun.
+    age: u32,
     phase: Phase,
 }
 
@@ -94,13 +108,26 @@ impl CellDetector {
     }
 }
 
+impl CellDetector {
+    /// Whether the pixel moved in the latest frame.
+    pub fn moved(&self, x: usize, y: usize) -> bool {
+        let Some(scene) = &self.scene else { return false };
+        let (dx, dy) = scene.aligner.state.shift;
+        let at = |v: usize, d: f32, size: usize| v.checked_add_signed(-(d.round() as isize)).filter(|v| *v < size);
+        match (at(x, dx, scene.size.0), at(y, dy, scene.size.1)) {
+            (Some(x), Some(y)) => scene.mask.line(y)[x] != 0,
+            _ => false,
+        }
+    }
+}
+
 impl Detector for CellDetector {
     fn observe(&mut self, frame: &GrayFrame<'_>) -> Verdict {
         if !well_formed(frame) {
             return Verdict::Warming;
         }
         match &mut self.scene {
-            Some(scene) if scene.background.fits(frame) => scene.observe(frame, self.sensitivity),
+            Some(scene) if scene.size == (frame.width, frame.height) => scene.observe(frame, self.sensitivity),
             scene => {
                 *scene = Some(Scene::new(frame, &self.include, &self.exclude));
                 Verdict::Warming
@@ -126,152 +153,154 @@ fn well_formed(f: &GrayFrame<'_>) -> bool {
 
 impl Scene {
     fn new(frame: &GrayFrame<'_>, include: &[Zone], exclude: &[Zone]) -> Scene {
-        let mut background = Background::new(frame.width, frame.height);
-        background.assign(frame, false);
-        let (cols, rows) = background.grid();
-        let n = cols * rows;
-        let size = (frame.width, frame.height);
-        Scene {
-            background,
-            cells: Cells::new(cols, rows),
-            zones: ZoneMask::new(include, exclude, (cols, rows), CELL, size),
-            sums: vec![CellSum::default(); n],
-            rates: vec![0.0; n],
-            settled: vec![0.0; n],
-            still: vec![0.0; n],
-            lively: vec![false; n],
-            finder: BlobFinder::default(),
+        let (w, h) = (frame.width, frame.height);
+        let plane = || Plane::new(w, h, 0);
+        let grid = (w.div_ceil(CELL), h.div_ceil(CELL));
+        let mut scene = Scene {
+            size: (w, h),
+            aligner: Aligner::new(w, h),
+            layer: Layer::new(w),
+            picture: plane(),
+            model: Samples::new(w, h),
+            labels: plane(),
+            sums: Vec::new(),
+            stillness: Stillness::new(w, h),
+            finder: Finder::default(),
+            blobs: Vec::new(),
+            mask: plane(),
+            zones: ZoneMask::new(include, exclude, grid, CELL, (w, h)),
             tracks: Tracks::default(),
             slack: 0.0,
             last: frame.pts,
+            age: 0,
             phase: Phase::Warming {
                 since: frame.pts,
                 frames: 0,
             },
-        }
+        };
+        scene.begin(frame, false);
+        scene
+    }
+
+    /// Takes the frame for the background.
+    fn begin(&mut self, frame: &GrayFrame<'_>, keep: bool) {
+        self.aligner.load(frame);
+        self.aligner.assign();
+        self.layer.lay(frame, self.aligner.state, &mut self.picture);
+        self.model.assign(&self.picture, keep);
+        self.stillness.begin(&self.picture);
+        self.mask.fill(0);
+        self.age = 0;
     }
 
     fn observe(&mut self, frame: &GrayFrame<'_>, sensitivity: u8) -> Verdict {
         let dt = frame.pts.since(self.last).as_secs_f32().clamp(0.01, 5.0);
         self.last = frame.pts;
-        let change = self.background.follow_exposure(frame).abs();
+        self.age = self.age.saturating_add(1);
+        self.aligner.load(frame);
+        let change = self.aligner.follow().abs();
+        self.aligner.learn((dt / 4.0).max(1.0 / (1 + self.age) as f32).min(0.5));
         self.slack = (self.slack * (-dt / 0.4).exp())
             .max(60.0 * (change - 0.004).max(0.0))
             .min(30.0);
-        let threshold = 5.0f32.max(3.5 * self.cells.pixel_noise()) + self.slack;
-        self.background
-            .scan(frame, threshold, &self.rates, &mut self.sums);
-        self.cells.judge(&self.sums, self.slack);
-        match self.phase {
-            Phase::Warming { since, frames } => self.warm(frame, since, frames + 1),
-            Phase::Settling { until } => self.settle(frame, until),
+        self.layer.lay(frame, self.aligner.state, &mut self.picture);
+        self.model.compare(&self.picture, self.slack as u8);
+        vote::label(&self.model.votes, vote::WEAK, vote::SEED, &mut self.labels, &mut self.sums);
+        let verdict = match self.phase {
+            Phase::Warming { since, frames } => self.warm(frame, since, frames + 1, dt),
+            Phase::Settling { until } => self.settle(frame, until, dt),
             Phase::Watching => self.watch(frame, dt, sensitivity),
-        }
+        };
+        verdict
     }
 
-    fn warm(&mut self, frame: &GrayFrame<'_>, since: Pts, frames: u32) -> Verdict {
-        let rate = 1.0 / (frames + 1) as f32;
-        self.cells.learn(&self.sums, rate, true);
-        self.rates.fill(rate.max(0.04));
+    fn warm(&mut self, frame: &GrayFrame<'_>, since: Pts, frames: u32, dt: f32) -> Verdict {
+        self.group(dt);
         let done = frames >= WARM_UP_FRAMES && frame.pts.since(since) >= WARM_UP;
         self.phase = if done {
             Phase::Watching
         } else {
             Phase::Warming { since, frames }
         };
+        self.learn(dt);
         Verdict::Warming
     }
 
-    fn settle(&mut self, frame: &GrayFrame<'_>, until: Pts) -> Verdict {
+    fn settle(&mut self, frame: &GrayFrame<'_>, until: Pts, dt: f32) -> Verdict {
         if self.changed_as_a_whole() {
             return self.relearn(frame, false);
         }
         if frame.pts >= until {
             self.phase = Phase::Watching;
         }
-        self.rates.fill(0.2);
+        self.group(dt);
+        self.learn(dt);
         Verdict::SceneChanged
     }
 
     fn changed_as_a_whole(&self) -> bool {
-        let flagged = self.cells.flagged();
-        let n = flagged.iter().filter(|f| **f).count();
-        n as f32 > WHOLE * flagged.len() as f32
+        let (w, h) = self.size;
+        let n: usize = (0..h).map(|y| self.labels.line(y).iter().map(|l| usize::from(*l != 0)).sum::<usize>()).sum();
+        n as f32 > WHOLE * (w * h) as f32
     }
 
     fn relearn(&mut self, frame: &GrayFrame<'_>, keep: bool) -> Verdict {
-        self.background.assign(frame, keep);
+        self.begin(frame, keep);
         self.tracks.clear();
-        self.still.fill(0.0);
-        self.rates.fill(0.2);
         self.phase = Phase::Settling {
             until: frame.pts + SETTLE,
         };
         Verdict::SceneChanged
     }
 
+    /// Finds what belongs together; absorbs what rests and what is only the trace of something that has gone.
+    fn group(&mut self, dt: f32) {
+        self.stillness.follow(&self.picture, &self.labels, dt);
+        let planes = Planes { labels: &self.labels, votes: &self.model.votes, lively: self.stillness.lively() };
+        self.finder.find(planes);
+        let model = &self.model;
+        self.finder.measure_edges(|g| g.area >= GHOST_AREA, &self.picture, |y| model.background(y));
+        self.mask.fill(0);
+        for (run, g) in self.finder.runs() {
+            let g = &self.finder.groups()[g];
+            if g.sure < SURE { continue; }
+            let (y, from, to) = (usize::from(run.y), usize::from(run.from), usize::from(run.to));
+            self.mask.line_mut(y)[from..to].fill(255);
+            let still = self.stillness.seconds(y, (from + to) / 2);
+            if still >= ABSORB.as_secs_f32() || (still >= 1.0 && g.is_ghost()) {
+                self.model.absorb(&self.picture, y, from.saturating_sub(2), (to + 2).min(self.size.0));
+            }
+        }
+        self.blobs.clear();
+        for g in self.finder.groups().iter().filter(|g| g.sure >= SURE && !g.is_ghost()) {
+            self.blobs.push(g.blob(0));
+        }
+        self.blobs.sort_unstable_by(|a, b| b.mass.total_cmp(&a.mass));
+        self.blobs.truncate(MAX_BLOBS);
+    }
+
+    fn learn(&mut self, dt: f32) {
+        let rates = if self.age < BOOT {
+            self.model.put(&self.picture, self.age as usize);
+            Rates::default()
+        } else {
+            let own = (SAMPLES as f32 * dt / BACKGROUND_SECONDS * 256.0).clamp(1.0, 255.0);
+            Rates { own: own as u8, neighbour: (own * 0.5) as u8 }
+        };
+        self.model.learn(&self.picture, &self.labels, rates);
+    }
+
     fn watch(&mut self, frame: &GrayFrame<'_>, dt: f32, sensitivity: u8) -> Verdict {
         if self.changed_as_a_whole() {
             return self.relearn(frame, true);
         }
-        self.cells.count_beginnings(dt);
-        self.follow_stillness(frame, dt);
-        let (cols, _) = self.background.grid();
-        let (cells, zones, lively) = (&self.cells, &self.zones, &self.lively);
-        let flagged = cells.flagged();
-        let open = (0..flagged.len()).map(|i| flagged[i] && zones.watched(i));
-        let blobs = self.finder.find(open, cols, |i| {
-            let mut entered = 0;
-            zones.enter(i, &mut entered);
-            CellView {
-                mass: cells.mass()[i],
-                strength: cells.strength()[i],
-                lively: lively[i],
-                zones: entered,
-            }
-        });
+        self.group(dt);
         let pixels = frame.width * frame.height;
         let least = smallest_mass(u8::MAX, pixels);
-        let enough = blobs.partition_point(|b| b.mass >= least);
-        self.tracks.observe(&blobs[..enough], frame.pts, dt);
-        self.cells
-            .learn(&self.sums, (dt / NOISE_SECONDS).min(0.2), false);
-        self.choose_rates(dt);
+        let enough = self.blobs.partition_point(|b| b.mass >= least);
+        self.tracks.observe(&self.blobs[..enough], frame.pts, dt);
+        self.learn(dt);
         self.verdict(frame, dt, smallest_mass(sensitivity, pixels))
-    }
-
-    /// Measures how long each flagged cell has not changed; absorbs what rests and takes back what was hidden.
-    fn follow_stillness(&mut self, frame: &GrayFrame<'_>, dt: f32) {
-        let blend = dt.min(0.5);
-        for i in 0..self.sums.len() {
-            let signed = self.sums[i].signed;
-            let tolerance = self.cells.tolerance(i) + self.slack;
-            let moved = (signed - self.settled[i]).abs() > tolerance;
-            self.settled[i] += (signed - self.settled[i]) * blend;
-            let differs = self.cells.flagged()[i];
-            self.lively[i] = differs && moved;
-            if !differs || moved {
-                self.still[i] = 0.0;
-            } else {
-                self.still[i] += dt;
-            }
-            let rested = self.still[i] >= ABSORB.as_secs_f32();
-            if differs && (rested || self.background.distance_to_spare(frame, i) < tolerance + 2.0)
-            {
-                self.background.swap(frame, i);
-                self.cells.clear(i);
-                self.settled[i] = 0.0;
-                self.still[i] = 0.0;
-            }
-        }
-    }
-
-    fn choose_rates(&mut self, dt: f32) {
-        let open = (dt / BACKGROUND_SECONDS).min(0.1);
-        let covered = (dt / COVERED_SECONDS).min(0.05);
-        for (r, f) in self.rates.iter_mut().zip(self.cells.flagged()) {
-            *r = if *f { covered } else { open };
-        }
     }
 
     fn verdict(&self, frame: &GrayFrame<'_>, dt: f32, least: f32) -> Verdict {
@@ -298,7 +327,7 @@ impl Scene {
             regions: moving
                 .iter()
                 .take(MAX_REGIONS)
-                .map(|(_, t, _)| t.blob.region(CELL, size))
+                .map(|(_, t, _)| t.blob.region(1, size))
                 .collect(),
             zones: (0..64).filter(|i| zones >> i & 1 == 1).collect(),
             // Never after the frame itself, even where a camera's time goes backwards.

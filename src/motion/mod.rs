@@ -7,7 +7,10 @@ mod background;
 mod blobs;
 mod cells;
 mod detector;
+pub mod pixels;
+pub mod align;pub mod plane; pub mod samples; pub mod vote; pub mod runs;
 mod sensitivity;
+mod stillness;
 mod tracks;
 mod zones;
 

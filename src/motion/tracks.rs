@@ -95,8 +95,8 @@ impl Track {
         let x = self.blob.centre.0 + self.velocity.0 * ahead;
         let y = self.blob.centre.1 + self.velocity.1 * ahead;
         let apart = (x - blob.centre.0).hypot(y - blob.centre.1);
-        let reach = |b: &Blob| f32::from((b.x.1 - b.x.0).max(b.y.1 - b.y.0)) / 2.0 + 1.0;
-        let gate = reach(&self.blob) + reach(blob) + 12.0 * ahead.min(0.5);
+        let reach = |b: &Blob| f32::from((b.x.1 - b.x.0).max(b.y.1 - b.y.0)) / 2.0 + 4.0;
+        let gate = reach(&self.blob) + reach(blob) + 48.0 * ahead.min(0.5);
         let ratio = self.blob.mass / blob.mass.max(1.0);
         (apart <= gate && (0.1..=10.0).contains(&ratio)).then_some(apart)
     }

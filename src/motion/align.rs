@@ -7,8 +7,6 @@
 
 use super::GrayFrame;
 
-/// Largest shift that is followed, in pixels of the frame.
-pub const REACH: f32 = 12.0;
 /// Exposure gains that are compensated.
 const GAIN: (f32, f32) = (0.4, 1.9);
 /// Pixels at the border of a level that are not looked at: the reach, rounded up, and one for the gradient.
@@ -24,7 +22,10 @@ pub struct Alignment {
 }
 
 impl Alignment {
-    const NONE: Alignment = Alignment { shift: (0.0, 0.0), gain: 1.0 };
+    const NONE: Alignment = Alignment {
+        shift: (0.0, 0.0),
+        gain: 1.0,
+    };
 }
 
 /// One scale: luma × 4 in both pictures.
@@ -50,7 +51,7 @@ pub struct Aligner {
     half: Level,
     quarter: Level,
     /// Luma × 64 at half size.
-    learned: Vec<u16>,
+    learned: Vec<i16>,
     tiles: Vec<Tile>,
     sorted: Vec<f32>,
     pub state: Alignment,
@@ -59,7 +60,13 @@ pub struct Aligner {
 impl Level {
     fn new(width: usize, height: usize, tile: usize) -> Level {
         let n = width * height;
-        Level { width, height, tile, reference: vec![0; n], now: vec![0; n] }
+        Level {
+            width,
+            height,
+            tile,
+            reference: vec![0; n],
+            now: vec![0; n],
+        }
     }
 
     /// Whether there is something to look at inside of the margins.
@@ -73,7 +80,9 @@ impl Level {
         let m = MARGIN;
         for y in (m..self.height - m).step_by(2) {
             let (r, c) = self.rows(y, m, self.width - 2 * m, by);
-            for (r, c) in r.iter().zip(c) { sum += u32::from((c - r).unsigned_abs().min(80)); }
+            for (r, c) in r.iter().zip(c) {
+                sum += u32::from((c - r).unsigned_abs().min(80));
+            }
             n += r.len() as u32;
         }
         sum as f32 / n.max(1) as f32
@@ -81,11 +90,19 @@ impl Level {
 
     fn rows(&self, y: usize, x: usize, n: usize, by: (isize, isize)) -> (&[i16], &[i16]) {
         let at = (y as isize + by.1) as usize * self.width + (x as isize + by.0) as usize;
-        (&self.reference[y * self.width + x..][..n], &self.now[at..][..n])
+        (
+            &self.reference[y * self.width + x..][..n],
+            &self.now[at..][..n],
+        )
     }
 
     /// The shift that is left after reading the frame `by` pixels further.
-    fn solve(&self, by: (isize, isize), tiles: &mut Vec<Tile>, sorted: &mut Vec<f32>) -> Option<(f32, f32)> {
+    fn solve(
+        &self,
+        by: (isize, isize),
+        tiles: &mut Vec<Tile>,
+        sorted: &mut Vec<f32>,
+    ) -> Option<(f32, f32)> {
         let (w, t) = (self.width, self.tile);
         tiles.clear();
         for ty in (MARGIN..=self.height.saturating_sub(MARGIN + t)).step_by(t) {
@@ -114,8 +131,11 @@ impl Level {
                 let a = a.map(|v| v as f32);
                 let n = (t * t) as f32;
                 let a = [
-                    a[0] - a[5] * a[5] / n, a[1] - a[5] * a[6] / n, a[2] - a[6] * a[6] / n,
-                    a[3] - a[5] * a[7] / n, a[4] - a[6] * a[7] / n,
+                    a[0] - a[5] * a[5] / n,
+                    a[1] - a[5] * a[6] / n,
+                    a[2] - a[6] * a[6] / n,
+                    a[3] - a[5] * a[7] / n,
+                    a[4] - a[6] * a[7] / n,
                 ];
                 // The smaller eigenvalue is about det/trace; a gradient of one luma a pixel is 8 here.
                 let det = a[0] * a[2] - a[1] * a[1];
@@ -124,7 +144,9 @@ impl Level {
                 }
             }
         }
-        if tiles.len() < 4 { return None; }
+        if tiles.len() < 4 {
+            return None;
+        }
         let mut median = |f: &dyn Fn(&Tile) -> f32| {
             sorted.clear();
             sorted.extend(tiles.iter().map(f));
@@ -134,9 +156,14 @@ impl Level {
         let (mx, my) = (median(&|t| t.own.0), median(&|t| t.own.1));
         let mut all = [0.0f32; 5];
         let mut n = 0;
-        for t in tiles.iter().filter(|t| (t.own.0 - mx).abs() < 0.75 && (t.own.1 - my).abs() < 0.75) {
+        for t in tiles
+            .iter()
+            .filter(|t| (t.own.0 - mx).abs() < 0.75 && (t.own.1 - my).abs() < 0.75)
+        {
             n += 1;
-            for (s, v) in all.iter_mut().zip(t.a) { *s += v; }
+            for (s, v) in all.iter_mut().zip(t.a) {
+                *s += v;
+            }
         }
         let (x, y) = if n >= 3 { answer(&all) } else { (mx, my) };
         Some((x.clamp(-2.0, 2.0), y.clamp(-2.0, 2.0)))
@@ -148,10 +175,17 @@ impl Level {
         let mut base = (near(from.0), near(from.1));
         let mut found = (base.0 as f32, base.1 as f32);
         for _ in 0..3 {
-            let Some(d) = self.solve(base, tiles, sorted) else { return from };
-            found = ((base.0 as f32 + d.0).clamp(-limit, limit), (base.1 as f32 + d.1).clamp(-limit, limit));
+            let Some(d) = self.solve(base, tiles, sorted) else {
+                return from;
+            };
+            found = (
+                (base.0 as f32 + d.0).clamp(-limit, limit),
+                (base.1 as f32 + d.1).clamp(-limit, limit),
+            );
             let next = (near(found.0), near(found.1));
-            if next == base { break; }
+            if next == base {
+                break;
+            }
             base = next;
         }
         found
@@ -161,7 +195,10 @@ impl Level {
 fn answer(a: &[f32; 5]) -> (f32, f32) {
     let det = a[0] * a[2] - a[1] * a[1];
     // Central differences are twice the gradient.
-    (-(a[2] * a[3] - a[1] * a[4]) / det * 2.0, -(a[0] * a[4] - a[1] * a[3]) / det * 2.0)
+    (
+        -(a[2] * a[3] - a[1] * a[4]) / det * 2.0,
+        -(a[0] * a[4] - a[1] * a[3]) / det * 2.0,
+    )
 }
 
 impl Aligner {
@@ -191,7 +228,9 @@ impl Aligner {
 
     /// The loaded frame becomes the reference.
     pub fn assign(&mut self) {
-        for (r, s) in self.learned.iter_mut().zip(&self.half.now) { *r = (*s as u16) << 4; }
+        for (r, s) in self.learned.iter_mut().zip(&self.half.now) {
+            *r = *s << 4;
+        }
         self.state = Alignment::NONE;
     }
 
@@ -199,15 +238,35 @@ impl Aligner {
     pub fn follow(&mut self) -> f32 {
         let gain = self.state.gain;
         // The reference at the present exposure.
-        let q = (gain * 1024.0) as u32;
-        for (f, r) in self.half.reference.iter_mut().zip(&self.learned) { *f = ((u32::from(*r) * q) >> 14) as i16; }
+        let q = (gain * 4096.0) as i16;
+        for (f, r) in self.half.reference.iter_mut().zip(&self.learned) {
+            *f = ((i32::from(*r) * i32::from(q)) >> 16) as i16;
+        }
         let mut by = (0isize, 0isize);
         let mut shift = (0.0, 0.0);
         if self.half.usable() && self.quarter.usable() {
-            shrink(&self.half.now, self.half.width, self.half.height, &mut self.quarter.now, self.quarter.width);
-            shrink(&self.half.reference, self.half.width, self.half.height, &mut self.quarter.reference, self.quarter.width);
-            let coarse = self.quarter.search((0.0, 0.0), &mut self.tiles, &mut self.sorted);
-            let fine = self.half.search((coarse.0 * 2.0, coarse.1 * 2.0), &mut self.tiles, &mut self.sorted);
+            shrink(
+                &self.half.now,
+                self.half.width,
+                self.half.height,
+                &mut self.quarter.now,
+                self.quarter.width,
+            );
+            shrink(
+                &self.half.reference,
+                self.half.width,
+                self.half.height,
+                &mut self.quarter.reference,
+                self.quarter.width,
+            );
+            let coarse = self
+                .quarter
+                .search((0.0, 0.0), &mut self.tiles, &mut self.sorted);
+            let fine = self.half.search(
+                (coarse.0 * 2.0, coarse.1 * 2.0),
+                &mut self.tiles,
+                &mut self.sorted,
+            );
             by = (fine.0.round() as isize, fine.1.round() as isize);
             shift = (fine.0 * 2.0, fine.1 * 2.0);
             if by != (0, 0) && self.half.residual(by) > 0.95 * self.half.residual((0, 0)) {
@@ -232,7 +291,7 @@ impl Aligner {
             let r = &self.learned[y * w + m..][..n];
             for (i, b) in c.chunks_exact(4).zip(r.chunks_exact(4)) {
                 let luma: u32 = i.iter().map(|v| *v as u32).sum();
-                let base: u32 = b.iter().map(|v| u32::from(*v)).sum();
+                let base: u32 = b.iter().map(|v| *v as u32).sum();
                 if base >= 8 * 4 * 64 && luma <= 16 * 245 {
                     let ratio = luma as f32 * (16.0 * PER_UNIT) / base as f32;
                     votes[(ratio as usize).min(BINS - 1)] += 1;
@@ -240,22 +299,46 @@ impl Aligner {
                 }
             }
         }
-        if total < 32 { return 0.0; }
+        if total < 32 {
+            return 0.0;
+        }
         let around = |gain: f32| {
             let (from, to) = (gain * 0.97 * PER_UNIT, gain * 1.03 * PER_UNIT);
             (from as usize).min(BINS - 1)..=(to as usize).min(BINS - 1)
         };
-        let count = |gain: f32| votes[around(gain)].iter().sum::<u32>();
+        let mut below = [0u32; BINS + 1];
+        for (i, n) in votes.iter().enumerate() {
+            below[i + 1] = below[i] + n;
+        }
+        let count = |gain: f32| {
+            let r = around(gain);
+            below[*r.end() + 1] - below[*r.start()]
+        };
         let centroid = |gain: f32| {
             let range = around(gain);
             let (mut n, mut s) = (0u32, 0.0f32);
-            for bin in range { n += votes[bin]; s += votes[bin] as f32 * (bin as f32 + 0.5); }
-            if n == 0 { gain } else { s / n as f32 / PER_UNIT }
+            for bin in range {
+                n += votes[bin];
+                s += votes[bin] as f32 * (bin as f32 + 0.5);
+            }
+            if n == 0 {
+                gain
+            } else {
+                s / n as f32 / PER_UNIT
+            }
         };
         let old = self.state.gain;
         let here = count(old);
-        let best = (0..BINS).step_by(2).map(|b| b as f32 / PER_UNIT).max_by_key(|g| count(*g)).unwrap_or(old);
-        let new = if count(best) * 4 > here * 5 { centroid(best) } else { old + (centroid(old) - old) * 0.25 };
+        let best = (0..BINS)
+            .step_by(2)
+            .map(|b| b as f32 / PER_UNIT)
+            .max_by_key(|g| count(*g))
+            .unwrap_or(old);
+        let new = if count(best) * 4 > here * 5 {
+            centroid(best)
+        } else {
+            old + (centroid(old) - old) * 0.25
+        };
         let new = new.clamp(GAIN.0, GAIN.1);
         self.state.gain = new;
         new / old - 1.0
@@ -266,19 +349,32 @@ impl Aligner {
         let (w, h) = (self.half.width, self.half.height);
         let shift = |s: f32| (s / 2.0).round() as isize;
         let (dx, dy) = (shift(self.state.shift.0), shift(self.state.shift.1));
-        let gain = (16384.0 / self.state.gain) as u32;
-        let rate = (rate * 4096.0).min(4095.0) as i32;
+        // Luma × 4 to luma × 64 at unity gain.
+        let gain = (16384.0 / self.state.gain) as u16;
+        let rate = (rate * 32768.0) as i16;
         let (x0, x1) = ((-dx).max(0) as usize, (w as isize - dx.max(0)) as usize);
         for y in 0..h {
-            let Some(sy) = y.checked_add_signed(dy).filter(|v| *v < h) else { continue };
+            let Some(sy) = y.checked_add_signed(dy).filter(|v| *v < h) else {
+                continue;
+            };
             let from = sy * w + (x0 as isize + dx) as usize;
-            let now = &self.half.now[from..][..x1 - x0];
-            for (r, c) in self.learned[y * w + x0..y * w + x1].iter_mut().zip(now) {
-                let c = ((*c as u32 * gain) >> 10) as i32;
-                let e = (c - i32::from(*r)).clamp(-2048, 2048);
-                *r = (i32::from(*r) + ((e * rate) >> 12)).clamp(0, 65535) as u16;
-            }
+            approach(
+                &mut self.learned[y * w + x0..y * w + x1],
+                &self.half.now[from..],
+                gain,
+                rate,
+            );
         }
+    }
+}
+
+fn approach(learned: &mut [i16], now: &[i16], gain: u16, rate: i16) {
+    let n = learned.len();
+    let now = &now[..n];
+    for i in 0..n {
+        let level = ((u32::from(now[i] as u16) * 4 * u32::from(gain)) >> 12).min(16_320) as i16;
+        let e = (level - learned[i]).clamp(-2048, 2048);
+        learned[i] += ((i32::from(e) * 2 * i32::from(rate)) >> 16) as i16;
     }
 }
 

@@ -18,10 +18,10 @@ use super::blobs::{Blob, MAX_BLOBS};
 use super::plane::{Layer, Plane};
 use super::runs::{Finder, Planes};
 use super::samples::{Rates, SAMPLES, Samples};
-use super::stillness::Stillness;
-use super::vote;
 use super::sensitivity::smallest_mass;
+use super::stillness::Stillness;
 use super::tracks::{Persistence, Track, Tracks};
+use super::vote::{self, Ballot};
 use super::zones::ZoneMask;
 use super::{Activity, Detector, GrayFrame, Verdict};
 use crate::config::{MotionConfig, Zone};
@@ -42,7 +42,7 @@ const BACKGROUND_SECONDS: f32 = 10.0;
 /// Frames that become samples as they are.
 const BOOT: u32 = 16;
 /// Sure pixels that a group needs.
-const SURE: u32 = 6;
+const SURE: u32 = 4;
 /// Least group whose outline says whether it is a ghost.
 const GHOST_AREA: u32 = 20;
 /// Side of a zone's cell in pixels.
@@ -67,13 +67,16 @@ struct Scene {
     picture: Plane,
     model: Samples,
     labels: Plane,
-    sums: Vec<u8>,
+    ballot: Ballot,
     stillness: Stillness,
     finder: Finder,
     blobs: Vec<Blob>,
     /// What moves, in the model's coordinates.
     mask: Plane,
     zones: ZoneMask,
+    /// The labels of watched pixels, where not all are watched.
+    watched: Plane,
+    entered: Vec<u64>,
     tracks: Tracks,
     /// Luma added to the thresholds while the exposure changes.
     slack: f32,
@@ -111,9 +114,14 @@ impl CellDetector {
 impl CellDetector {
     /// Whether the pixel moved in the latest frame.
     pub fn moved(&self, x: usize, y: usize) -> bool {
-        let Some(scene) = &self.scene else { return false };
+        let Some(scene) = &self.scene else {
+            return false;
+        };
         let (dx, dy) = scene.aligner.state.shift;
-        let at = |v: usize, d: f32, size: usize| v.checked_add_signed(-(d.round() as isize)).filter(|v| *v < size);
+        let at = |v: usize, d: f32, size: usize| {
+            v.checked_add_signed(-(d.round() as isize))
+                .filter(|v| *v < size)
+        };
         match (at(x, dx, scene.size.0), at(y, dy, scene.size.1)) {
             (Some(x), Some(y)) => scene.mask.line(y)[x] != 0,
             _ => false,
@@ -127,7 +135,9 @@ impl Detector for CellDetector {
             return Verdict::Warming;
         }
         match &mut self.scene {
-            Some(scene) if scene.size == (frame.width, frame.height) => scene.observe(frame, self.sensitivity),
+            Some(scene) if scene.size == (frame.width, frame.height) => {
+                scene.observe(frame, self.sensitivity)
+            }
             scene => {
                 *scene = Some(Scene::new(frame, &self.include, &self.exclude));
                 Verdict::Warming
@@ -163,12 +173,14 @@ impl Scene {
             picture: plane(),
             model: Samples::new(w, h),
             labels: plane(),
-            sums: Vec::new(),
+            ballot: Ballot::default(),
             stillness: Stillness::new(w, h),
             finder: Finder::default(),
             blobs: Vec::new(),
             mask: plane(),
             zones: ZoneMask::new(include, exclude, grid, CELL, (w, h)),
+            watched: plane(),
+            entered: Vec::new(),
             tracks: Tracks::default(),
             slack: 0.0,
             last: frame.pts,
@@ -199,19 +211,19 @@ impl Scene {
         self.age = self.age.saturating_add(1);
         self.aligner.load(frame);
         let change = self.aligner.follow().abs();
-        self.aligner.learn((dt / 4.0).max(1.0 / (1 + self.age) as f32).min(0.5));
+        self.aligner
+            .learn((dt / 4.0).max(1.0 / (1 + self.age) as f32).min(0.5));
         self.slack = (self.slack * (-dt / 0.4).exp())
             .max(60.0 * (change - 0.004).max(0.0))
             .min(30.0);
         self.layer.lay(frame, self.aligner.state, &mut self.picture);
         self.model.compare(&self.picture, self.slack as u8);
-        vote::label(&self.model.votes, vote::WEAK, vote::SEED, &mut self.labels, &mut self.sums);
-        let verdict = match self.phase {
+        self.ballot.label(&self.model.votes, &mut self.labels);
+        match self.phase {
             Phase::Warming { since, frames } => self.warm(frame, since, frames + 1, dt),
             Phase::Settling { until } => self.settle(frame, until, dt),
             Phase::Watching => self.watch(frame, dt, sensitivity),
-        };
-        verdict
+        }
     }
 
     fn warm(&mut self, frame: &GrayFrame<'_>, since: Pts, frames: u32, dt: f32) -> Verdict {
@@ -240,7 +252,15 @@ impl Scene {
 
     fn changed_as_a_whole(&self) -> bool {
         let (w, h) = self.size;
-        let n: usize = (0..h).map(|y| self.labels.line(y).iter().map(|l| usize::from(*l != 0)).sum::<usize>()).sum();
+        let n: usize = (0..h)
+            .map(|y| {
+                self.labels
+                    .line(y)
+                    .iter()
+                    .map(|l| usize::from(*l != 0))
+                    .sum::<usize>()
+            })
+            .sum();
         n as f32 > WHOLE * (w * h) as f32
     }
 
@@ -256,27 +276,85 @@ impl Scene {
     /// Finds what belongs together; absorbs what rests and what is only the trace of something that has gone.
     fn group(&mut self, dt: f32) {
         self.stillness.follow(&self.picture, &self.labels, dt);
-        let planes = Planes { labels: &self.labels, votes: &self.model.votes, lively: self.stillness.lively() };
+        let labels = if self.zones.limited() {
+            self.restrict();
+            &self.watched
+        } else {
+            &self.labels
+        };
+        let planes = Planes {
+            labels,
+            votes: &self.model.votes,
+            lively: self.stillness.lively(),
+        };
         self.finder.find(planes);
         let model = &self.model;
-        self.finder.measure_edges(|g| g.area >= GHOST_AREA, &self.picture, |y| model.background(y));
+        self.finder.measure_edges(
+            |g| g.area >= GHOST_AREA,
+            &self.picture,
+            |y| model.background(y),
+        );
         self.mask.fill(0);
         for (run, g) in self.finder.runs() {
             let g = &self.finder.groups()[g];
-            if g.sure < SURE { continue; }
-            let (y, from, to) = (usize::from(run.y), usize::from(run.from), usize::from(run.to));
-            self.mask.line_mut(y)[from..to].fill(255);
+            if g.sure < SURE {
+                continue;
+            }
+            let (y, from, to) = (
+                usize::from(run.y),
+                usize::from(run.from),
+                usize::from(run.to),
+            );
+            let labels = &self.labels.line(y)[from..to];
+            for (m, l) in self.mask.line_mut(y)[from..to].iter_mut().zip(labels) {
+                *m = u8::from(l & vote::CLEAR != 0);
+            }
             let still = self.stillness.seconds(y, (from + to) / 2);
             if still >= ABSORB.as_secs_f32() || (still >= 1.0 && g.is_ghost()) {
-                self.model.absorb(&self.picture, y, from.saturating_sub(2), (to + 2).min(self.size.0));
+                self.model.absorb(
+                    &self.picture,
+                    y,
+                    from.saturating_sub(2),
+                    (to + 2).min(self.size.0),
+                );
+            }
+        }
+        self.entered.clear();
+        self.entered.resize(self.finder.groups().len(), 0);
+        if self.zones.limited() {
+            let cols = self.size.0.div_ceil(CELL);
+            for (run, g) in self.finder.runs() {
+                let row = usize::from(run.y) / CELL * cols;
+                for x in usize::from(run.from) / CELL..=usize::from(run.to - 1) / CELL {
+                    self.zones.enter(row + x, &mut self.entered[g]);
+                }
             }
         }
         self.blobs.clear();
-        for g in self.finder.groups().iter().filter(|g| g.sure >= SURE && !g.is_ghost()) {
-            self.blobs.push(g.blob(0));
+        for (g, entered) in self.finder.groups().iter().zip(&self.entered) {
+            if g.sure >= SURE && !g.is_ghost() {
+                self.blobs.push(g.blob(*entered));
+            }
         }
-        self.blobs.sort_unstable_by(|a, b| b.mass.total_cmp(&a.mass));
+        self.blobs
+            .sort_unstable_by(|a, b| b.mass.total_cmp(&a.mass));
         self.blobs.truncate(MAX_BLOBS);
+    }
+
+    /// Leaves the labels of watched pixels only.
+    fn restrict(&mut self) {
+        let (w, h) = self.size;
+        let cols = w.div_ceil(CELL);
+        for y in 0..h {
+            let (from, to) = (self.labels.line(y), self.watched.line_mut(y));
+            for (x, (to, from)) in to.iter_mut().zip(from).enumerate() {
+                *to = if self.zones.watched(y / CELL * cols + x / CELL) {
+                    *from
+                } else {
+                    0
+                };
+            }
+        }
     }
 
     fn learn(&mut self, dt: f32) {
@@ -285,7 +363,10 @@ impl Scene {
             Rates::default()
         } else {
             let own = (SAMPLES as f32 * dt / BACKGROUND_SECONDS * 256.0).clamp(1.0, 255.0);
-            Rates { own: own as u8, neighbour: (own * 0.5) as u8 }
+            Rates {
+                own: own as u8,
+                neighbour: (own * 0.5) as u8,
+            }
         };
         self.model.learn(&self.picture, &self.labels, rates);
     }
@@ -327,7 +408,7 @@ impl Scene {
             regions: moving
                 .iter()
                 .take(MAX_REGIONS)
-                .map(|(_, t, _)| t.blob.region(1, size))
+                .map(|(_, t, _)| t.blob.region(size))
                 .collect(),
             zones: (0..64).filter(|i| zones >> i & 1 == 1).collect(),
             // Never after the frame itself, even where a camera's time goes backwards.

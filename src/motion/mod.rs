@@ -3,15 +3,16 @@
 //! A [`Detector`] sees the frames of one camera in order and answers each with a [`Verdict`]. What the answers mean
 //! for events is decided in [`crate::recording`]; the algorithm can change behind this trait.
 
-mod background;
+mod align;
 mod blobs;
-mod cells;
 mod detector;
-pub mod pixels;
-pub mod align;pub mod plane; pub mod samples; pub mod vote; pub mod runs;
+mod plane;
+mod runs;
+mod samples;
 mod sensitivity;
 mod stillness;
 mod tracks;
+mod vote;
 mod zones;
 
 pub use detector::{ABSORB, CellDetector};

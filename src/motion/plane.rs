@@ -21,7 +21,12 @@ impl Plane {
     /// Filled with `value`.
     pub fn new(width: usize, height: usize, value: u8) -> Plane {
         let stride = (width + 2 * PAD).next_multiple_of(16);
-        Plane { width, height, stride, data: vec![value; stride * height] }
+        Plane {
+            width,
+            height,
+            stride,
+            data: vec![value; stride * height],
+        }
     }
 
     /// Width and height without padding.
@@ -81,7 +86,9 @@ pub struct Layer {
 impl Layer {
     /// For planes of this width.
     pub fn new(width: usize) -> Layer {
-        Layer { line: vec![0; (width + 2 * PAD).next_multiple_of(16)] }
+        Layer {
+            line: vec![0; (width + 2 * PAD).next_multiple_of(16)],
+        }
     }
 
     /// Fills `out`, padding included.
@@ -95,14 +102,24 @@ impl Layer {
                 let y = (y as isize + dy + k).clamp(0, h as isize - 1) as usize;
                 &frame.luma[y * frame.stride..][..w]
             };
-            blend_rows([source(-1), source(0), source(1), source(2)], wy, &mut self.line[PAD..PAD + w]);
+            blend_rows(
+                [source(-1), source(0), source(1), source(2)],
+                wy,
+                &mut self.line[PAD..PAD + w],
+            );
             let (first, last) = (self.line[PAD], self.line[PAD + w - 1]);
             self.line[..PAD].fill(first);
             self.line[PAD + w..].fill(last);
             let from = (PAD as isize - 1 + dx) as usize;
             let line = &self.line;
             let row = out.row_mut(y);
-            blend_columns([0, 1, 2, 3].map(|k| &line[from + k..]), wx, gain, &mut row[PAD..PAD + w], w);
+            blend_columns(
+                [0, 1, 2, 3].map(|k| &line[from + k..]),
+                wx,
+                gain,
+                &mut row[PAD..PAD + w],
+                w,
+            );
             let (first, last) = (row[PAD], row[PAD + w - 1]);
             row[..PAD].fill(first);
             row[PAD + w..].fill(last);
@@ -114,7 +131,10 @@ fn blend_rows([a, b, c, d]: [&[u8]; 4], w: [u16; 4], out: &mut [u16]) {
     let n = out.len();
     let (a, b, c, d) = (&a[..n], &b[..n], &c[..n], &d[..n]);
     for i in 0..n {
-        out[i] = u16::from(a[i]) * w[0] + u16::from(b[i]) * w[1] + u16::from(c[i]) * w[2] + u16::from(d[i]) * w[3];
+        out[i] = u16::from(a[i]) * w[0]
+            + u16::from(b[i]) * w[1]
+            + u16::from(c[i]) * w[2]
+            + u16::from(d[i]) * w[3];
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::blobs::Blob;
 use super::plane::Plane;
+use super::vote;
 
 /// Pixels between runs that still join, in both directions.
 const GAP: usize = 2;
@@ -55,7 +56,7 @@ pub struct Finder {
 /// The planes that a group is described by.
 #[derive(Clone, Copy)]
 pub struct Planes<'a> {
-    /// 0, 1, 2.
+    /// Of [`vote::Ballot`].
     pub labels: &'a Plane,
     /// Clearness, 0..=4.
     pub votes: &'a Plane,
@@ -74,7 +75,11 @@ impl Finder {
             let root = root(&mut self.parents, i as u32) as usize;
             if root == i {
                 self.runs[i].group = self.groups.len() as u32;
-                self.groups.push(Group { x: (u16::MAX, 0), y: (u16::MAX, 0), ..Group::default() });
+                self.groups.push(Group {
+                    x: (u16::MAX, 0),
+                    y: (u16::MAX, 0),
+                    ..Group::default()
+                });
             } else {
                 self.runs[i].group = self.runs[root].group;
             }
@@ -94,7 +99,12 @@ impl Finder {
     }
 
     /// Measures the outline of the groups for which `wanted` holds in the picture and the background.
-    pub fn measure_edges<'b>(&mut self, wanted: impl Fn(&Group) -> bool, picture: &Plane, background: impl Fn(usize) -> &'b [u8]) {
+    pub fn measure_edges<'b>(
+        &mut self,
+        wanted: impl Fn(&Group) -> bool,
+        picture: &Plane,
+        background: impl Fn(usize) -> &'b [u8],
+    ) {
         for run in &self.runs {
             let group = &mut self.groups[run.group as usize];
             if wanted(group) {
@@ -131,7 +141,12 @@ impl Finder {
                 while x < w && line[x] != 0 {
                     x += 1;
                 }
-                self.runs.push(Run { y: y as u16, from: from as u16, to: x as u16, group: 0 });
+                self.runs.push(Run {
+                    y: y as u16,
+                    from: from as u16,
+                    to: x as u16,
+                    group: 0,
+                });
             }
         }
         self.rows.push(self.runs.len());
@@ -165,15 +180,27 @@ impl Finder {
 
 impl Group {
     fn add(&mut self, run: Run, planes: Planes<'_>) {
-        let (y, from, to) = (usize::from(run.y), usize::from(run.from), usize::from(run.to));
+        let (y, from, to) = (
+            usize::from(run.y),
+            usize::from(run.from),
+            usize::from(run.to),
+        );
         let n = (to - from) as u32;
         self.x = (self.x.0.min(run.from), self.x.1.max(run.to - 1));
         self.y = (self.y.0.min(run.y), self.y.1.max(run.y));
         self.area += n;
         self.sum.0 += u64::from(n) * (from + to - 1) as u64;
         self.sum.1 += u64::from(n) * y as u64;
-        let total = |p: &Plane| p.line(y)[from..to].iter().map(|v| u32::from(*v)).sum::<u32>();
-        self.sure += total(planes.labels) - n;
+        let total = |p: &Plane| {
+            p.line(y)[from..to]
+                .iter()
+                .map(|v| u32::from(*v))
+                .sum::<u32>()
+        };
+        self.sure += planes.labels.line(y)[from..to]
+            .iter()
+            .filter(|l| **l & vote::SURE != 0)
+            .count() as u32;
         self.votes += total(planes.votes);
         self.lively += total(planes.lively);
     }
@@ -195,7 +222,6 @@ impl Group {
             strength: 1.0 + self.votes as f32 / area,
             lively: self.lively as f32 / area,
             zones,
-            cells: 0,
         }
     }
 }
@@ -217,5 +243,9 @@ fn unite(parents: &mut [u32], a: usize, b: usize) {
 /// The steepest step within three pixels of `at`.
 fn steepest(row: &[u8], at: usize) -> u32 {
     let near = &row[at - 5..at + 5];
-    near.iter().zip(&near[2..]).map(|(a, b)| u32::from(a.abs_diff(*b))).max().unwrap_or(0)
+    near.iter()
+        .zip(&near[2..])
+        .map(|(a, b)| u32::from(a.abs_diff(*b)))
+        .max()
+        .unwrap_or(0)
 }

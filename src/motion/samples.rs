@@ -9,8 +9,6 @@ use super::plane::Plane;
 
 /// Samples a pixel.
 pub const SAMPLES: usize = 8;
-/// Most votes that a pixel can have.
-pub const VOTES: u8 = 4;
 /// Least threshold in luma.
 const LEAST: u8 = 8;
 /// Noise is kept in eighths of luma.
@@ -40,12 +38,11 @@ pub struct Samples {
     noise: Plane,
     flicker: Plane,
     distance: Plane,
-    /// 0..=[`VOTES`]: how clearly each pixel differs.
+    /// 0..=4: how clearly each pixel differs.
     pub votes: Plane,
     before: Plane,
     random: Vec<u8>,
     state: u64,
-    least: u8,
 }
 
 impl Samples {
@@ -53,7 +50,9 @@ impl Samples {
     pub fn new(width: usize, height: usize) -> Samples {
         let plane = |v| Plane::new(width, height, v);
         let mut state = 0x9e37_79b9_7f4a_7c15;
-        let random = (0..TABLE.max(4 * (width + 64))).map(|_| (step(&mut state) >> 24) as u8).collect();
+        let random = (0..TABLE.max(4 * (width + 64)))
+            .map(|_| (step(&mut state) >> 24) as u8)
+            .collect();
         let stride = plane(0).stride();
         Samples {
             height,
@@ -67,7 +66,6 @@ impl Samples {
             before: plane(0),
             random,
             state,
-            least: LEAST,
         }
     }
 
@@ -90,7 +88,8 @@ impl Samples {
     /// The picture becomes one of the samples, wherever; for the first frames.
     pub fn put(&mut self, picture: &Plane, sample: usize) {
         for y in 0..self.height {
-            self.line(y, sample % SAMPLES).copy_from_slice(picture.row(y));
+            self.line(y, sample % SAMPLES)
+                .copy_from_slice(picture.row(y));
         }
     }
 
@@ -106,12 +105,18 @@ impl Samples {
     /// Compares the picture with the samples: fills `votes`. `slack` in luma is added to every threshold.
     pub fn compare(&mut self, picture: &Plane, slack: u8) {
         std::mem::swap(&mut self.votes, &mut self.before);
-        let least = self.least.saturating_add(slack);
+        let least = LEAST.saturating_add(slack);
         for y in 0..self.height {
             let samples = &self.samples[y * SAMPLES * self.stride..][..SAMPLES * self.stride];
             let distance = self.distance.row_mut(y);
             distances(picture.row(y), samples, self.former.row(y), distance);
-            judge(distance, self.noise.row(y), self.flicker.row(y), least, self.votes.row_mut(y));
+            judge(
+                distance,
+                self.noise.row(y),
+                self.flicker.row(y),
+                least,
+                self.votes.row_mut(y),
+            );
         }
     }
 
@@ -120,13 +125,15 @@ impl Samples {
     pub fn learn(&mut self, picture: &Plane, labels: &Plane, rates: Rates) {
         for y in 0..self.height {
             let r = step(&mut self.state);
-            let pick = |shift: u32, n: u64| ((r >> shift) & 0xffff) as usize * n as usize >> 16;
+            let pick = |shift: u32, n: u64| (((r >> shift) & 0xffff) as usize * n as usize) >> 16;
             let own = pick(0, SAMPLES as u64);
             let other = pick(16, SAMPLES as u64);
             let free = self.random.len() - 2 * self.stride;
             let from = pick(32, free as u64);
             let aside = (r >> 50) as usize % 3;
-            let row = (y + (r >> 54) as usize % 3).saturating_sub(1).min(self.height - 1);
+            let row = (y + (r >> 54) as usize % 3)
+                .saturating_sub(1)
+                .min(self.height - 1);
             let (a, b) = self.random[from..from + 2 * self.stride].split_at(self.stride);
             let (now, label) = (picture.row(y), labels.row(y));
             let line = &mut self.samples[(y * SAMPLES + own) * self.stride..][..self.stride];
@@ -135,7 +142,12 @@ impl Samples {
             let line = &mut self.samples[(row * SAMPLES + other) * self.stride + 1..][..n];
             replace(line, &now[aside..], &label[aside..], b, rates.neighbour);
             follow_noise(self.noise.row_mut(y), self.distance.row(y), label);
-            follow_flicker(self.flicker.row_mut(y), self.votes.row(y), self.before.row(y), label);
+            follow_flicker(
+                self.flicker.row_mut(y),
+                self.votes.row(y),
+                self.before.row(y),
+                label,
+            );
         }
     }
 
@@ -148,18 +160,6 @@ impl Samples {
             self.line(y, k)[span.clone()].copy_from_slice(&picture.row(y)[span.clone()]);
         }
     }
-
-    /// Typical noise in luma over the picture.
-    pub fn noise(&self) -> f32 {
-        let mut sum = 0u32;
-        let (w, h) = self.noise.size();
-        for y in (0..h).step_by(4) {
-            sum += self.noise.line(y).iter().map(|n| u32::from(*n)).sum::<u32>();
-        }
-        sum as f32 / 8.0 / (w * h.div_ceil(4)) as f32
-    }
-
-    pub fn set_least(&mut self, v: u8) { self.least = v; }
 }
 
 fn step(state: &mut u64) -> u64 {
@@ -194,9 +194,13 @@ fn judge(distance: &[u8], noise: &[u8], flicker: &[u8], least: u8, votes: &mut [
     let (noise, flicker, votes) = (&noise[..n], &flicker[..n], &mut votes[..n]);
     for i in 0..n {
         // Three times the noise, which is kept in eighths.
-        let limit = least.max((noise[i] >> 2).saturating_add(noise[i] >> 3)).saturating_add(flicker[i] >> 3);
+        let limit = least
+            .max((noise[i] >> 2).saturating_add(noise[i] >> 3))
+            .saturating_add(flicker[i] >> 3);
         let d = distance[i];
-        votes[i] = u8::from(d > limit) + u8::from(d > limit.saturating_add(limit >> 1)) + u8::from(d > limit.saturating_add(limit))
+        votes[i] = u8::from(d > limit)
+            + u8::from(d > limit.saturating_add(limit >> 1))
+            + u8::from(d > limit.saturating_add(limit))
             + u8::from(d > limit.saturating_add(limit).saturating_add(limit));
     }
 }
@@ -205,8 +209,8 @@ fn replace(line: &mut [u8], now: &[u8], label: &[u8], random: &[u8], chance: u8)
     let n = line.len();
     let (now, label, random) = (&now[..n], &label[..n], &random[..n]);
     for i in 0..n {
-        let take = (random[i] < chance) & (label[i] == 0);
-        line[i] = if take { now[i] } else { line[i] };
+        let take = (u8::from(random[i] < chance) & u8::from(label[i] & 2 == 0)).wrapping_neg();
+        line[i] ^= (line[i] ^ now[i]) & take;
     }
 }
 
@@ -216,7 +220,7 @@ fn follow_noise(noise: &mut [u8], distance: &[u8], label: &[u8]) {
     let (distance, label) = (&distance[..n], &label[..n]);
     for i in 0..n {
         let d = distance[i].min(31) << 3;
-        let open = u8::from(label[i] == 0);
+        let open = u8::from(label[i] & 2 == 0);
         let up = u8::from(d > noise[i]) & open;
         let down = u8::from(d < noise[i]) & open;
         noise[i] = noise[i].saturating_add(up) - down;
@@ -227,8 +231,10 @@ fn follow_flicker(flicker: &mut [u8], votes: &[u8], before: &[u8], label: &[u8])
     let n = flicker.len();
     let (votes, before, label) = (&votes[..n], &before[..n], &label[..n]);
     for i in 0..n {
-        let changed = ((votes[i] == 0) != (before[i] == 0)) & (label[i] == 0);
-        let up = if changed { FLICKER } else { 0 };
-        flicker[i] = flicker[i].saturating_sub(1).saturating_add(up);
+        let changed =
+            (u8::from(votes[i] == 0) ^ u8::from(before[i] == 0)) & u8::from(label[i] & 2 == 0);
+        flicker[i] = flicker[i]
+            .saturating_sub(1)
+            .saturating_add(changed * FLICKER);
     }
 }

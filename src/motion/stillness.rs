@@ -21,7 +21,12 @@ impl Stillness {
     /// Nothing is known.
     pub fn new(width: usize, height: usize) -> Stillness {
         let plane = || Plane::new(width, height, 0);
-        Stillness { settled: plane(), ticks: plane(), lively: plane(), clock: 0.0 }
+        Stillness {
+            settled: plane(),
+            ticks: plane(),
+            lively: plane(),
+            clock: 0.0,
+        }
     }
 
     /// Forgets everything.
@@ -46,20 +51,35 @@ impl Stillness {
         let ticks = self.clock.floor();
         self.clock -= ticks;
         for y in 0..picture.size().1 {
-            let rows = (self.settled.row_mut(y), self.ticks.row_mut(y), self.lively.row_mut(y));
+            let rows = (
+                self.settled.row_mut(y),
+                self.ticks.row_mut(y),
+                self.lively.row_mut(y),
+            );
             follow_row(picture.row(y), labels.row(y), ticks as u8, rows);
         }
     }
 }
 
-fn follow_row(now: &[u8], label: &[u8], passed: u8, (settled, ticks, lively): (&mut [u8], &mut [u8], &mut [u8])) {
+fn follow_row(
+    now: &[u8],
+    label: &[u8],
+    passed: u8,
+    (settled, ticks, lively): (&mut [u8], &mut [u8], &mut [u8]),
+) {
     let n = now.len();
-    let (label, settled, ticks, lively) = (&label[..n], &mut settled[..n], &mut ticks[..n], &mut lively[..n]);
+    let (label, settled, ticks, lively) = (
+        &label[..n],
+        &mut settled[..n],
+        &mut ticks[..n],
+        &mut lively[..n],
+    );
     for i in 0..n {
-        let differs = label[i] != 0;
-        let moved = now[i].abs_diff(settled[i]) > TOLERANCE;
-        lively[i] = u8::from(moved & differs);
-        ticks[i] = if differs & !moved { ticks[i].saturating_add(passed) } else { 0 };
-        settled[i] = if differs & !moved { settled[i] } else { now[i] };
+        let differs = u8::from(label[i] != 0);
+        let moved = u8::from(now[i].abs_diff(settled[i]) > TOLERANCE);
+        let rests = (differs & !moved & 1).wrapping_neg();
+        lively[i] = moved & differs;
+        ticks[i] = ticks[i].saturating_add(passed) & rests;
+        settled[i] = now[i] ^ ((now[i] ^ settled[i]) & rests);
     }
 }

@@ -26,6 +26,8 @@ pub const STILL: Duration = Duration::from_millis(1500);
 const CONFIRM_SECONDS: f32 = 0.4;
 /// A blob is alive when this share of its cells changed.
 const LIVELY: f32 = 0.08;
+/// A blob whose centre moved this many pixels is alive too, however slowly.
+const TRAVEL: f32 = 2.0;
 
 /// One followed blob.
 #[derive(Debug, Clone)]
@@ -39,6 +41,8 @@ pub struct Track {
     misses: u8,
     /// What appears without changing (a threshold that fell below an old difference) has never been alive.
     last_lively: Option<Pts>,
+    /// Where it was when it last went somewhere.
+    anchor: (f32, f32),
 }
 
 /// How many of how many frames must show a movement.
@@ -71,6 +75,7 @@ impl Track {
             history,
             misses: 0,
             last_lively: (blob.lively >= LIVELY).then_some(pts),
+            anchor: blob.centre,
         }
     }
 
@@ -109,7 +114,12 @@ impl Track {
         );
         self.velocity.0 += (now.0 - self.velocity.0) * 0.5;
         self.velocity.1 += (now.1 - self.velocity.1) * 0.5;
-        if blob.lively >= LIVELY {
+        let gone = (blob.centre.0 - self.anchor.0).hypot(blob.centre.1 - self.anchor.1);
+        let travelled = gone >= TRAVEL;
+        if travelled {
+            self.anchor = blob.centre;
+        }
+        if blob.lively >= LIVELY || travelled {
             self.last_lively = Some(pts);
         }
         self.history[0] = (pts, blob.mass);
@@ -179,7 +189,6 @@ mod tests {
             strength: 2.0,
             lively: 1.0,
             zones: 0,
-            cells: 9,
         }
     }
 

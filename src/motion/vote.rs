@@ -7,16 +7,43 @@ pub const WEAK: u8 = 40;
 /// Votes that show movement for sure.
 pub const SEED: u8 = 60;
 
-/// Labels every pixel: 0 background, 1 weak, 2 sure. `sums` is scratch.
-pub fn label(votes: &Plane, weak: u8, seed: u8, labels: &mut Plane, sums: &mut Vec<u8>) {
-    let (_, h) = votes.size();
-    let n = votes.stride();
-    sums.clear();
-    sums.resize(n, 0);
-    for y in 0..h {
-        let row = |k: isize| votes.row((y as isize + k).clamp(0, h as isize - 1) as usize);
-        columns([row(-2), row(-1), row(0), row(1), row(2)], sums);
-        rows(sums, weak, seed, labels.row_mut(y));
+/// Differing pixels of a 9×9 neighbourhood (0..=81) that make a faint thing move; see [`NEAR`].
+pub const WIDE: u8 = 34;
+/// The same, for sure.
+pub const WIDE_SEED: u8 = 44;
+/// What a faint thing's pixel needs of its own 5×5 votes, so that it does not grow.
+pub const NEAR: u8 = 12;
+
+/// Bits of a label: differs at all; differs in its near surroundings; differs for sure.
+pub const ANY: u8 = 1;
+/// See [`ANY`].
+pub const CLEAR: u8 = 2;
+/// See [`ANY`].
+pub const SURE: u8 = 4;
+
+/// Labels pixels; owns the buffers.
+#[derive(Debug, Clone, Default)]
+pub struct Ballot {
+    near: Vec<u8>,
+    wide: Vec<u8>,
+    threes: Vec<u8>,
+}
+
+impl Ballot {
+    /// Labels every pixel with [`ANY`], [`CLEAR`] and [`SURE`]; 0 is background.
+    pub fn label(&mut self, votes: &Plane, labels: &mut Plane) {
+        let n = votes.stride();
+        for sums in [&mut self.near, &mut self.wide, &mut self.threes] {
+            sums.resize(n, 0);
+        }
+        let last = votes.size().1 as isize - 1;
+        for y in 0..=last {
+            let row = |k: isize| votes.row((y + k).clamp(0, last) as usize);
+            columns([-2, -1, 0, 1, 2].map(row), &mut self.near);
+            differing([-4, -3, -2, -1, 0, 1, 2, 3, 4].map(row), &mut self.wide);
+            threes(&self.wide, &mut self.threes);
+            rows(&self.near, &self.threes, labels.row_mut(y as usize));
+        }
     }
 }
 
@@ -28,12 +55,44 @@ fn columns([a, b, c, d, e]: [&[u8]; 5], sums: &mut [u8]) {
     }
 }
 
-fn rows(s: &[u8], weak: u8, seed: u8, out: &mut [u8]) {
-    let n = out.len() - 4;
-    let (a, b, c, d, e) = (&s[..n], &s[1..][..n], &s[2..][..n], &s[3..][..n], &s[4..][..n]);
-    let out = &mut out[2..][..n];
+fn differing(lines: [&[u8]; 9], sums: &mut [u8]) {
+    let n = sums.len();
+    let lines = lines.map(|l| &l[..n]);
+    for i in 0..n {
+        let mut sum = 0;
+        for line in lines {
+            sum += line[i].min(1);
+        }
+        sums[i] = sum;
+    }
+}
+
+fn threes(s: &[u8], out: &mut [u8]) {
+    let n = out.len() - 2;
+    let (a, b, c) = (&s[..n], &s[1..][..n], &s[2..][..n]);
+    for i in 0..n {
+        out[i] = a[i] + b[i] + c[i];
+    }
+}
+
+fn rows(s: &[u8], t: &[u8], out: &mut [u8]) {
+    let n = out.len() - 8;
+    let (a, b, c, d, e) = (
+        &s[2..][..n],
+        &s[3..][..n],
+        &s[4..][..n],
+        &s[5..][..n],
+        &s[6..][..n],
+    );
+    let (p, q, r) = (&t[..n], &t[3..][..n], &t[6..][..n]);
+    let out = &mut out[4..][..n];
     for i in 0..n {
         let sum = a[i] + b[i] + c[i] + d[i] + e[i];
-        out[i] = u8::from(sum > weak) + u8::from(sum > seed);
+        let wide = p[i] + q[i] + r[i];
+        let near = u8::from(sum > WEAK);
+        let own = u8::from(sum > NEAR);
+        let any = near | (u8::from(wide > WIDE) & own);
+        let sure = u8::from(sum > SEED) | (u8::from(wide > WIDE_SEED) & own);
+        out[i] = any * ANY + near * CLEAR + (any & sure) * SURE;
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::align::Aligner;
 use super::blobs::{Blob, MAX_BLOBS};
 use super::plane::{Layer, Plane};
+use super::restless::Restless;
 use super::runs::{Finder, Planes};
 use super::samples::{Rates, SAMPLES, Samples};
 use super::sensitivity::smallest_mass;
@@ -31,6 +32,9 @@ use crate::time::Pts;
 pub const ABSORB: Duration = Duration::from_secs(30);
 /// Silence after a start, a reconnect or a change of size.
 const WARM_UP: Duration = Duration::from_secs(2);
+/// The same where much of the picture moves to and fro, and the share of it that is much.
+const LONG_WARM_UP: Duration = Duration::from_secs(5);
+const RESTLESS: f32 = 0.03;
 /// Frames that a start needs at least, however slow they come.
 const WARM_UP_FRAMES: u32 = 6;
 /// Silence after a change of the whole picture.
@@ -69,6 +73,7 @@ struct Scene {
     labels: Plane,
     ballot: Ballot,
     stillness: Stillness,
+    restless: Restless,
     finder: Finder,
     blobs: Vec<Blob>,
     /// What moves, in the model's coordinates.
@@ -175,6 +180,7 @@ impl Scene {
             labels: plane(),
             ballot: Ballot::default(),
             stillness: Stillness::new(w, h),
+            restless: Restless::new(w, h),
             finder: Finder::default(),
             blobs: Vec::new(),
             mask: plane(),
@@ -228,7 +234,9 @@ impl Scene {
 
     fn warm(&mut self, frame: &GrayFrame<'_>, since: Pts, frames: u32, dt: f32) -> Verdict {
         self.group(dt);
-        let done = frames >= WARM_UP_FRAMES && frame.pts.since(since) >= WARM_UP;
+        let passed = frame.pts.since(since);
+        let calm = self.restless.share() < RESTLESS;
+        let done = frames >= WARM_UP_FRAMES && passed >= if calm { WARM_UP } else { LONG_WARM_UP };
         self.phase = if done {
             Phase::Watching
         } else {
@@ -275,19 +283,24 @@ impl Scene {
 
     /// Finds what belongs together; absorbs what rests and what is only the trace of something that has gone.
     fn group(&mut self, dt: f32) {
-        self.stillness.follow(&self.picture, &self.labels, dt);
+        let ticks = self.stillness.follow(&self.picture, &self.labels, dt);
+        let watching = self.phase == Phase::Watching;
+        // What returns while the model is young has had little time to do so.
+        self.restless
+            .follow(&self.labels, ticks, dt, if watching { 1.0 } else { 3.0 });
         let labels = if self.zones.limited() {
             self.restrict();
             &self.watched
         } else {
             &self.labels
         };
+        let restless = &self.restless;
         let planes = Planes {
             labels,
             votes: &self.model.votes,
             lively: self.stillness.lively(),
         };
-        self.finder.find(planes);
+        self.finder.find(planes, |x, y| restless.weight(x, y));
         let model = &self.model;
         self.finder.measure_edges(
             |g| g.area >= GHOST_AREA,

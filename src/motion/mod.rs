@@ -7,6 +7,7 @@ mod align;
 mod blobs;
 mod detector;
 mod plane;
+mod restless;
 mod runs;
 mod samples;
 mod sensitivity;

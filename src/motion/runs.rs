@@ -34,6 +34,8 @@ pub struct Group {
     pub y: (u16, u16),
     /// Pixels.
     pub area: u32,
+    /// Pixels, each by what it weighs.
+    pub mass: f32,
     /// Sure pixels.
     pub sure: u32,
     /// Pixels that changed lately.
@@ -66,7 +68,7 @@ pub struct Planes<'a> {
 
 impl Finder {
     /// Groups the labelled pixels.
-    pub fn find(&mut self, planes: Planes<'_>) {
+    pub fn find(&mut self, planes: Planes<'_>, weight: impl Fn(usize, usize) -> f32) {
         self.collect(planes.labels);
         self.join();
         self.groups.clear();
@@ -84,7 +86,9 @@ impl Finder {
                 self.runs[i].group = self.runs[root].group;
             }
             let run = self.runs[i];
-            self.groups[run.group as usize].add(run, planes);
+            let middle = usize::from(run.from + run.to) / 2;
+            let weight = weight(middle, usize::from(run.y));
+            self.groups[run.group as usize].add(run, planes, weight);
         }
     }
 
@@ -179,7 +183,7 @@ impl Finder {
 }
 
 impl Group {
-    fn add(&mut self, run: Run, planes: Planes<'_>) {
+    fn add(&mut self, run: Run, planes: Planes<'_>, weight: f32) {
         let (y, from, to) = (
             usize::from(run.y),
             usize::from(run.from),
@@ -189,6 +193,7 @@ impl Group {
         self.x = (self.x.0.min(run.from), self.x.1.max(run.to - 1));
         self.y = (self.y.0.min(run.y), self.y.1.max(run.y));
         self.area += n;
+        self.mass += n as f32 * weight;
         self.sum.0 += u64::from(n) * (from + to - 1) as u64;
         self.sum.1 += u64::from(n) * y as u64;
         let total = |p: &Plane| {
@@ -217,7 +222,7 @@ impl Group {
         Blob {
             x: self.x,
             y: self.y,
-            mass: self.area as f32,
+            mass: self.mass,
             centre: (self.sum.0 as f32 / 2.0 / area, self.sum.1 as f32 / area),
             strength: 1.0 + self.votes as f32 / area,
             lively: self.lively as f32 / area,

@@ -45,8 +45,8 @@ impl Stillness {
         f32::from(self.ticks.line(y)[x]) / TICKS
     }
 
-    /// Looks at the next picture, `dt` seconds later.
-    pub fn follow(&mut self, picture: &Plane, labels: &Plane, dt: f32) {
+    /// Looks at the next picture, `dt` seconds later; answers the quarters of a second that have passed.
+    pub fn follow(&mut self, picture: &Plane, labels: &Plane, dt: f32) -> u8 {
         self.clock += dt * TICKS;
         let ticks = self.clock.floor();
         self.clock -= ticks;
@@ -58,6 +58,7 @@ impl Stillness {
             );
             follow_row(picture.row(y), labels.row(y), ticks as u8, rows);
         }
+        ticks as u8
     }
 }
 

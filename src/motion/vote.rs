@@ -8,11 +8,11 @@ pub const WEAK: u8 = 40;
 pub const SEED: u8 = 60;
 
 /// Differing pixels of a 9×9 neighbourhood (0..=81) that make a faint thing move; see [`NEAR`].
-pub const WIDE: u8 = 34;
+pub const WIDE: u8 = 24;
 /// The same, for sure.
-pub const WIDE_SEED: u8 = 44;
+pub const WIDE_SEED: u8 = 32;
 /// What a faint thing's pixel needs of its own 5×5 votes, so that it does not grow.
-pub const NEAR: u8 = 12;
+pub const NEAR: u8 = 8;
 
 /// Bits of a label: differs at all; differs in its near surroundings; differs for sure.
 pub const ANY: u8 = 1;

@@ -12,6 +12,14 @@ const GAIN: (f32, f32) = (0.4, 1.9);
 /// Pixels at the border of a level that are not looked at: the reach, rounded up, and one for the gradient.
 const MARGIN: usize = 5;
 
+/// The reference follows with this time constant, so often, and at once while fewer frames were seen.
+const LEARN_SECONDS: f32 = 4.0;
+const LEARN_EVERY: f32 = 0.19;
+const YOUNG: u32 = 30;
+/// A shift at quarter size below which the camera stands still, and the frames that the fine search goes on after one.
+const STANDS: f32 = 0.12;
+const SHAKEN: u8 = 12;
+
 /// What the frame must undergo to lie over the reference.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Alignment {
@@ -52,6 +60,10 @@ pub struct Aligner {
     quarter: Level,
     /// Luma × 64 at half size.
     learned: Vec<i16>,
+    line: Vec<i16>,
+    /// Frames for which the fine search is not left out, and seconds since the reference was moved.
+    shaken: u8,
+    waited: f32,
     tiles: Vec<Tile>,
     sorted: Vec<f32>,
     pub state: Alignment,
@@ -208,6 +220,9 @@ impl Aligner {
             half: Level::new(w, h, 16),
             quarter: Level::new(w / 2, h / 2, 10),
             learned: vec![0; w * h],
+            line: vec![0; 2 * w],
+            shaken: 0,
+            waited: 0.0,
             tiles: Vec::new(),
             sorted: Vec::new(),
             state: Alignment::NONE,
@@ -217,11 +232,15 @@ impl Aligner {
     /// Halves the frame.
     pub fn load(&mut self, frame: &GrayFrame<'_>) {
         let w = self.half.width;
+        let line = &mut self.line[..2 * w];
         for (y, out) in self.half.now.chunks_exact_mut(w.max(1)).enumerate() {
             let a = &frame.luma[2 * y * frame.stride..][..2 * w];
             let b = &frame.luma[(2 * y + 1) * frame.stride..][..2 * w];
-            for ((o, a), b) in out.iter_mut().zip(a.chunks_exact(2)).zip(b.chunks_exact(2)) {
-                *o = (u16::from(a[0]) + u16::from(a[1]) + u16::from(b[0]) + u16::from(b[1])) as i16;
+            for ((s, a), b) in line.iter_mut().zip(a).zip(b) {
+                *s = i16::from(*a) + i16::from(*b);
+            }
+            for (o, s) in out.iter_mut().zip(line.chunks_exact(2)) {
+                *o = s[0] + s[1];
             }
         }
     }
@@ -262,16 +281,19 @@ impl Aligner {
             let coarse = self
                 .quarter
                 .search((0.0, 0.0), &mut self.tiles, &mut self.sorted);
-            let fine = self.half.search(
-                (coarse.0 * 2.0, coarse.1 * 2.0),
-                &mut self.tiles,
-                &mut self.sorted,
-            );
-            by = (fine.0.round() as isize, fine.1.round() as isize);
-            shift = (fine.0 * 2.0, fine.1 * 2.0);
-            if by != (0, 0) && self.half.residual(by) > 0.95 * self.half.residual((0, 0)) {
-                by = (0, 0);
-                shift = (0.0, 0.0);
+            if coarse.0.abs().max(coarse.1.abs()) > STANDS {
+                self.shaken = SHAKEN;
+            }
+            if self.shaken > 0 {
+                self.shaken -= 1;
+                let from = (coarse.0 * 2.0, coarse.1 * 2.0);
+                let fine = self.half.search(from, &mut self.tiles, &mut self.sorted);
+                by = (fine.0.round() as isize, fine.1.round() as isize);
+                shift = (fine.0 * 2.0, fine.1 * 2.0);
+                if by != (0, 0) && self.half.residual(by) > 0.95 * self.half.residual((0, 0)) {
+                    by = (0, 0);
+                    shift = (0.0, 0.0);
+                }
             }
         }
         self.state.shift = shift;
@@ -344,8 +366,15 @@ impl Aligner {
         new / old - 1.0
     }
 
-    /// Moves the reference towards the loaded, aligned frame.
-    pub fn learn(&mut self, rate: f32) {
+    /// Moves the reference towards the loaded, aligned frame, `dt` seconds after the last one; `age` is the number of
+    /// frames since it was assigned.
+    pub fn learn(&mut self, dt: f32, age: u32) {
+        self.waited += dt;
+        if self.waited < LEARN_EVERY && age > YOUNG {
+            return;
+        }
+        let rate = (self.waited / LEARN_SECONDS).max(1.0 / (1 + age) as f32).min(0.5);
+        self.waited = 0.0;
         let (w, h) = (self.half.width, self.half.height);
         let shift = |s: f32| (s / 2.0).round() as isize;
         let (dx, dy) = (shift(self.state.shift.0), shift(self.state.shift.1));

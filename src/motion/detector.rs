@@ -217,8 +217,7 @@ impl Scene {
         self.age = self.age.saturating_add(1);
         self.aligner.load(frame);
         let change = self.aligner.follow().abs();
-        self.aligner
-            .learn((dt / 4.0).max(1.0 / (1 + self.age) as f32).min(0.5));
+        self.aligner.learn(dt, self.age);
         self.slack = (self.slack * (-dt / 0.4).exp())
             .max(60.0 * (change - 0.004).max(0.0))
             .min(30.0);
@@ -260,14 +259,10 @@ impl Scene {
 
     fn changed_as_a_whole(&self) -> bool {
         let (w, h) = self.size;
-        let n: usize = (0..h)
-            .map(|y| {
-                self.labels
-                    .line(y)
-                    .iter()
-                    .map(|l| usize::from(*l != 0))
-                    .sum::<usize>()
-            })
+        let labelled = |part: &[u8]| u32::from(part.iter().map(|l| l & vote::ANY).sum::<u8>());
+        let n: u32 = (0..h)
+            .flat_map(|y| self.labels.line(y).chunks(128))
+            .map(labelled)
             .sum();
         n as f32 > WHOLE * (w * h) as f32
     }
@@ -303,7 +298,7 @@ impl Scene {
         self.finder.find(planes, |x, y| restless.weight(x, y));
         let model = &self.model;
         self.finder.measure_edges(
-            |g| g.area >= GHOST_AREA,
+            |g| g.area >= GHOST_AREA && g.rests(),
             &self.picture,
             |y| model.background(y),
         );

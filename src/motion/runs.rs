@@ -213,7 +213,12 @@ impl Group {
     /// Whether its outline is in the background rather than in the picture: something has gone from here.
     pub fn is_ghost(&self) -> bool {
         let (now, known) = self.edges;
-        self.lively * 20 < self.area && now * 100 < (now + known) * 45
+        self.rests() && now * 100 < (now + known) * 45
+    }
+
+    /// Whether hardly anything changed inside.
+    pub fn rests(&self) -> bool {
+        self.lively * 20 < self.area
     }
 
     /// As a blob.

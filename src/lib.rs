@@ -12,7 +12,7 @@
 //! | 4 composition | `main`, [`cli`], [`daemon`] |
 //! | 3 tasks | [`agent`] |
 //! | 2 adapters | [`media`], [`db`], [`cloud`], [`spool`], [`board`], [`supervise`] |
-//! | 1 decisions | [`motion`], [`recording`], [`claim`], [`command`], [`link`], [`live`], [`outbox`], [`restart`], [`wire`], [`twin`], [`upload`], [`config`] |
+//! | 1 decisions | [`motion`], [`recording`], [`claim`], [`command`], [`link`], [`live`], [`outbox`], [`restart`], [`wire`], [`tuning`], [`twin`], [`upload`], [`config`] |
 //! | 0 vocabulary | [`model`], [`time`], [`units`] |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -37,6 +37,7 @@ pub mod restart;
 pub mod spool;
 pub mod supervise;
 pub mod time;
+pub mod tuning;
 pub mod twin;
 pub mod units;
 pub mod upload;

@@ -10,6 +10,7 @@ mod commands;
 mod db;
 mod doctor;
 mod lists;
+mod motion;
 mod output;
 mod probe;
 mod status;
@@ -25,6 +26,8 @@ use crate::model::Secret;
 
 /// A wrong configuration.
 pub const EX_CONFIG: u8 = 78;
+/// The configuration that is read where none is named.
+const CONFIG: &str = "/etc/sentrycam/sentrycam.toml";
 /// A configuration file is smaller than this.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
@@ -40,15 +43,9 @@ const MAX_CONFIG_BYTES: u64 = 1 << 20;
     infer_subcommands = true
 )]
 pub struct Cli {
-    /// Configuration file.
-    #[arg(
-        short,
-        long,
-        global = true,
-        default_value = "/etc/sentrycam/sentrycam.toml",
-        value_name = "FILE"
-    )]
-    config: PathBuf,
+    /// Configuration file [default: /etc/sentrycam/sentrycam.toml].
+    #[arg(short, long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -82,6 +79,9 @@ enum Command {
     /// Look after the database and the clips.
     #[command(subcommand)]
     Db(db::DbCommand),
+    /// Try detection on recorded clips, and find settings for it.
+    #[command(subcommand)]
+    Motion(motion::MotionCommand),
 }
 
 /// How to print.
@@ -94,7 +94,8 @@ pub struct Format {
 
 /// Runs the command that was asked for.
 pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
-    let path = cli.config;
+    let named = cli.config;
+    let path = named.clone().unwrap_or_else(|| CONFIG.into());
     match cli.command {
         Command::Run => loop {
             match load(&path)? {
@@ -124,6 +125,7 @@ pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Commands(args) => with_config(&path, |c| commands::run(&c, &args)),
         Command::Outbox(command) => with_config(&path, |c| lists::outbox(&c, &command)),
         Command::Db(command) => with_config(&path, |c| db::run(&c, &command)),
+        Command::Motion(command) => motion::run(&command, named.as_deref()),
     }
 }
 
@@ -139,17 +141,21 @@ fn with_config(
 
 /// Reads and checks the configuration; the inner error names every fault.
 fn load(path: &Path) -> anyhow::Result<Result<Config, Vec<Fault>>> {
-    let text = read_bounded(path).with_context(|| {
-        format!(
-            "cannot read the configuration {} (choose another with --config)",
-            path.display()
-        )
-    })?;
+    let text = read_config(path)?;
     Ok(Config::parse(&text, &|file| {
         read_bounded(file)
             .map(|s| Secret::new(s.trim_end_matches(['\n', '\r'])))
             .map_err(|e| e.to_string())
     }))
+}
+
+fn read_config(path: &Path) -> anyhow::Result<String> {
+    read_bounded(path).with_context(|| {
+        format!(
+            "cannot read the configuration {} (choose another with --config)",
+            path.display()
+        )
+    })
 }
 
 fn read_bounded(path: &Path) -> std::io::Result<String> {

@@ -7,9 +7,12 @@
 mod caps;
 pub mod capture;
 pub mod clip;
+pub mod clip_frames;
+pub mod clip_pictures;
 mod clip_sync;
 pub mod demux;
 pub mod encoder;
+pub mod film;
 mod flow;
 pub mod gst;
 mod h26x;
@@ -41,6 +44,7 @@ pub mod v4l2_mode;
 use std::time::Duration;
 
 use crate::model::{DownReason, StreamInfo, VideoCodec};
+use crate::motion::GrayFrame;
 use crate::recording::ring::Item;
 use crate::time::{Anchor, Pts};
 
@@ -132,6 +136,19 @@ pub struct OwnedGray {
     pub height: usize,
     /// When it was captured.
     pub pts: Pts,
+}
+
+impl OwnedGray {
+    /// As the detector takes it.
+    pub fn view(&self) -> GrayFrame<'_> {
+        GrayFrame {
+            luma: &self.luma,
+            width: self.width,
+            height: self.height,
+            stride: self.width,
+            pts: self.pts,
+        }
+    }
 }
 
 impl Item for Packet {

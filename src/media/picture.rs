@@ -158,6 +158,34 @@ pub fn jpeg_of(picture: &I420, quality: u8) -> Result<Vec<u8>, PictureError> {
         .ok_or_else(|| PictureError::Broken("empty picture".into()))
 }
 
+/// Encodes an RGB picture (`3 * width * height` bytes, `width` a multiple of 4) as PNG. Blocks for some milliseconds a
+/// megapixel.
+///
+/// # Errors
+/// See [`PictureError`].
+pub fn png_of(rgb: Vec<u8>, width: usize, height: usize) -> Result<Vec<u8>, PictureError> {
+    if !width.is_multiple_of(4)
+        || Some(rgb.len()) != width.checked_mul(height).and_then(|n| n.checked_mul(3))
+    {
+        return Err(PictureError::Broken("odd size".into()));
+    }
+    let caps = gst::Caps::builder("video/x-raw")
+        .field("format", "RGB")
+        .field("width", width as i32)
+        .field("height", height as i32)
+        .field("framerate", gst::Fraction::new(0, 1))
+        .build();
+    let line = Line::start(&caps, &[make("pngenc")?])?;
+    line.push(gst::Buffer::from_mut_slice(rgb))?;
+    line.end()?;
+    let sample = line.pull()?;
+    let map = sample
+        .as_ref()
+        .and_then(|s| s.buffer()?.map_readable().ok());
+    map.map(|m| m.to_vec())
+        .ok_or_else(|| PictureError::Broken("empty picture".into()))
+}
+
 /// Width and height of a JPEG, from its frame header.
 pub fn jpeg_size(jpeg: &[u8]) -> Option<(u32, u32)> {
     let mut rest = jpeg.strip_prefix(&[0xff, 0xd8])?;

@@ -331,7 +331,7 @@ fn callbacks(
 }
 
 /// The luma plane of a decoded picture, shrunk to `max_width`.
-fn grey(sample: &gst::Sample, pts: Pts, max_width: u32) -> Option<OwnedGray> {
+pub(super) fn grey(sample: &gst::Sample, pts: Pts, max_width: u32) -> Option<OwnedGray> {
     let info = VideoInfo::from_caps(sample.caps()?).ok()?;
     let frame = VideoFrameRef::from_buffer_ref_readable(sample.buffer()?, &info).ok()?;
     let format: VideoFormatInfo = info.format_info();

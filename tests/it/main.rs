@@ -39,6 +39,7 @@ mod owner;
 mod pictures;
 mod process;
 mod reboot;
+mod replay;
 mod retention;
 mod round_trip;
 mod running;

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::clip_task::ClipStore;
 pub use self::desk::Desk;
+pub use self::detection::MAX_WIDTH;
 use self::recorder::Recorder;
 use self::reporter::Reporter;
 use self::session::Session;

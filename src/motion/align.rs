@@ -245,6 +245,11 @@ impl Aligner {
         }
     }
 
+    /// The loaded frame at half size, luma × 4, with its width and height.
+    pub fn small(&self) -> (&[i16], usize, usize) {
+        (&self.half.now, self.half.width, self.half.height)
+    }
+
     /// The loaded frame becomes the reference.
     pub fn assign(&mut self) {
         for (r, s) in self.learned.iter_mut().zip(&self.half.now) {
@@ -373,7 +378,9 @@ impl Aligner {
         if self.waited < LEARN_EVERY && age > YOUNG {
             return;
         }
-        let rate = (self.waited / LEARN_SECONDS).max(1.0 / (1 + age) as f32).min(0.5);
+        let rate = (self.waited / LEARN_SECONDS)
+            .max(1.0 / (1 + age) as f32)
+            .min(0.5);
         self.waited = 0.0;
         let (w, h) = (self.half.width, self.half.height);
         let shift = |s: f32| (s / 2.0).round() as isize;

@@ -21,6 +21,7 @@ use super::runs::{Finder, Planes};
 use super::samples::{Rates, SAMPLES, Samples};
 use super::sensitivity::smallest_mass;
 use super::stillness::Stillness;
+use super::tamper::{Tamper, View};
 use super::tracks::{Persistence, Track, Tracks};
 use super::vote::{self, Ballot};
 use super::zones::ZoneMask;
@@ -51,6 +52,8 @@ const SURE: u32 = 4;
 const GHOST_AREA: u32 = 20;
 /// Side of a zone's cell in pixels.
 const CELL: usize = 4;
+/// How often the view is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Regions of an answer.
 const MAX_REGIONS: usize = 8;
 
@@ -99,6 +102,9 @@ struct Scene {
 #[derive(Debug, Clone)]
 pub struct CellDetector {
     sensitivity: u8,
+    /// Outlives a reset: a reconnect is a good moment to turn a camera.
+    view: View,
+    looked: Option<Pts>,
     include: Vec<Zone>,
     exclude: Vec<Zone>,
     scene: Option<Scene>,
@@ -109,6 +115,8 @@ impl CellDetector {
     pub fn new(config: &MotionConfig) -> CellDetector {
         CellDetector {
             sensitivity: config.sensitivity,
+            view: View::default(),
+            looked: None,
             include: config.include.clone(),
             exclude: config.exclude.clone(),
             scene: None,
@@ -139,20 +147,48 @@ impl Detector for CellDetector {
         if !well_formed(frame) {
             return Verdict::Warming;
         }
-        match &mut self.scene {
+        let verdict = match &mut self.scene {
             Some(scene) if scene.size == (frame.width, frame.height) => {
-                scene.observe(frame, self.sensitivity)
+                let own = |zones: u64| sensitivity(self.sensitivity, &self.include, zones);
+                scene.observe(frame, &own)
             }
             scene => {
                 *scene = Some(Scene::new(frame, &self.include, &self.exclude));
                 Verdict::Warming
             }
+        };
+        if let Some(scene) = &self.scene
+            && self
+                .looked
+                .is_none_or(|l| frame.pts < l || frame.pts.since(l) >= LOOK_EVERY)
+        {
+            self.looked = Some(frame.pts);
+            let (small, width, height) = scene.aligner.small();
+            self.view.look(small, width, height, frame.pts);
         }
+        verdict
+    }
+
+    fn tamper(&self) -> Option<Tamper> {
+        self.view.tamper()
     }
 
     fn reset(&mut self) {
         self.scene = None;
     }
+}
+
+/// What counts for something in these include zones (one bit each): the highest that one of them asks for.
+fn sensitivity(general: u8, include: &[Zone], zones: u64) -> u8 {
+    let entered = include
+        .iter()
+        .take(64)
+        .enumerate()
+        .filter(|(i, _)| zones >> i & 1 == 1);
+    entered
+        .map(|(_, z)| z.sensitivity.unwrap_or(general))
+        .max()
+        .unwrap_or(general)
 }
 
 /// Whether the bytes hold the picture that the sizes promise.
@@ -211,7 +247,7 @@ impl Scene {
         self.age = 0;
     }
 
-    fn observe(&mut self, frame: &GrayFrame<'_>, sensitivity: u8) -> Verdict {
+    fn observe(&mut self, frame: &GrayFrame<'_>, sensitivity: &dyn Fn(u64) -> u8) -> Verdict {
         let dt = frame.pts.since(self.last).as_secs_f32().clamp(0.01, 5.0);
         self.last = frame.pts;
         self.age = self.age.saturating_add(1);
@@ -379,7 +415,12 @@ impl Scene {
         self.model.learn(&self.picture, &self.labels, rates);
     }
 
-    fn watch(&mut self, frame: &GrayFrame<'_>, dt: f32, sensitivity: u8) -> Verdict {
+    fn watch(
+        &mut self,
+        frame: &GrayFrame<'_>,
+        dt: f32,
+        sensitivity: &dyn Fn(u64) -> u8,
+    ) -> Verdict {
         if self.changed_as_a_whole() {
             return self.relearn(frame, true);
         }
@@ -389,19 +430,22 @@ impl Scene {
         let enough = self.blobs.partition_point(|b| b.mass >= least);
         self.tracks.observe(&self.blobs[..enough], frame.pts, dt);
         self.learn(dt);
-        self.verdict(frame, dt, smallest_mass(sensitivity, pixels))
+        self.verdict(frame, dt, |zones| smallest_mass(sensitivity(zones), pixels))
     }
 
-    fn verdict(&self, frame: &GrayFrame<'_>, dt: f32, least: f32) -> Verdict {
+    fn verdict(&self, frame: &GrayFrame<'_>, dt: f32, least: impl Fn(u64) -> f32) -> Verdict {
         let need = Persistence::for_interval(dt);
         let score = |t: &Track| {
             let (m, c) = (t.blob.mass, t.blob.strength);
-            m / (m + 4.0 * least) * (c / (c + 1.0))
+            m / (m + 4.0 * least(t.blob.zones)) * (c / (c + 1.0))
         };
         let mut moving: Vec<(f32, &Track, Pts)> = self
             .tracks
             .iter()
-            .filter_map(|t| t.moving(least, need).map(|since| (score(t), t, since)))
+            .filter_map(|t| {
+                t.moving(least(t.blob.zones), need)
+                    .map(|since| (score(t), t, since))
+            })
             .collect();
         moving.sort_by(|a, b| b.0.total_cmp(&a.0));
         let Some(&(score, ..)) = moving.first() else {

@@ -12,12 +12,14 @@ mod runs;
 mod samples;
 mod sensitivity;
 mod stillness;
+mod tamper;
 mod tracks;
 mod vote;
 mod zones;
 
 pub use detector::{ABSORB, CellDetector};
 pub use sensitivity::smallest_object;
+pub use tamper::Tamper;
 
 use crate::model::Region;
 use crate::time::Pts;
@@ -71,8 +73,14 @@ pub trait Detector: Send {
     fn observe(&mut self, frame: &GrayFrame<'_>) -> Verdict;
     /// Forgets the picture, keeps the settings: called after a reconnect.
     fn reset(&mut self);
+    /// What is wrong with the camera's view (covered, out of focus, turned away), as long as it is.
+    fn tamper(&self) -> Option<Tamper> {
+        None
+    }
 }
 
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod synthetic;
 #[cfg(test)]

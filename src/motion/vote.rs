@@ -37,33 +37,41 @@ impl Ballot {
             sums.resize(n, 0);
         }
         let last = votes.size().1 as isize - 1;
+        let row = |y: isize| votes.row(y.clamp(0, last) as usize);
+        self.near.fill(0);
+        self.wide.fill(0);
+        // Columns of the row above the first; each row then brings one line and leaves one behind.
+        for k in -3..=1 {
+            slide(&mut self.near, row(k), None, u8::MAX);
+        }
+        for k in -5..=3 {
+            slide(&mut self.wide, row(k), None, 1);
+        }
         for y in 0..=last {
-            let row = |k: isize| votes.row((y + k).clamp(0, last) as usize);
-            columns([-2, -1, 0, 1, 2].map(row), &mut self.near);
-            differing([-4, -3, -2, -1, 0, 1, 2, 3, 4].map(row), &mut self.wide);
+            slide(&mut self.near, row(y + 2), Some(row(y - 3)), u8::MAX);
+            slide(&mut self.wide, row(y + 4), Some(row(y - 5)), 1);
             threes(&self.wide, &mut self.threes);
             rows(&self.near, &self.threes, labels.row_mut(y as usize));
         }
     }
 }
 
-fn columns([a, b, c, d, e]: [&[u8]; 5], sums: &mut [u8]) {
+/// Adds a line to the column sums and takes another away; each value counts for at most `most`.
+fn slide(sums: &mut [u8], comes: &[u8], goes: Option<&[u8]>, most: u8) {
     let n = sums.len();
-    let (a, b, c, d, e) = (&a[..n], &b[..n], &c[..n], &d[..n], &e[..n]);
-    for i in 0..n {
-        sums[i] = a[i] + b[i] + c[i] + d[i] + e[i];
-    }
-}
-
-fn differing(lines: [&[u8]; 9], sums: &mut [u8]) {
-    let n = sums.len();
-    let lines = lines.map(|l| &l[..n]);
-    for i in 0..n {
-        let mut sum = 0;
-        for line in lines {
-            sum += line[i].min(1);
+    let comes = &comes[..n];
+    match goes {
+        Some(goes) => {
+            let goes = &goes[..n];
+            for i in 0..n {
+                sums[i] = sums[i] + comes[i].min(most) - goes[i].min(most);
+            }
         }
-        sums[i] = sum;
+        None => {
+            for i in 0..n {
+                sums[i] += comes[i].min(most);
+            }
+        }
     }
 }
 

@@ -113,6 +113,7 @@ mod tests {
         Zone {
             name: "z".into(),
             points: points.to_vec(),
+            sensitivity: None,
         }
     }
 

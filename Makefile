@@ -1,6 +1,8 @@
 # make demo [SECONDS=60] [CAMERA=rtsp://… | /dev/video0]   the whole story, on real video
 # make test                                               everything that CI runs
 # make bench                                              figures, into target/bench/*.json and on the screen
+# make bench-motion [DIR=footage] [OPTIONS=--fast]        detection beside OpenCV and motion; needs PyPI once
+# make fuzz-motion [ROUNDS=2000]                          the detector on any bytes
 # make crash [ROUNDS=100]                                 kill -9 at random moments
 # make upload-cuts [ROUNDS=200]                           uploads that are cut at random offsets
 # make live-sessions [ROUNDS=1000]                       live sessions started and stopped; what is left of them
@@ -17,7 +19,7 @@ PACKAGES := gcc pkg-config libclang-dev libgstreamer1.0-dev libgstreamer-plugins
     gstreamer1.0-libav gstreamer1.0-rtsp gstreamer1.0-x gstreamer1.0-tools glib-networking ca-certificates ffmpeg mosquitto postgresql \
     python3-venv procps util-linux dbus-daemon
 
-.PHONY: demo test bench crash broker-kills upload-cuts live-sessions deps deny lint footage
+.PHONY: demo test bench bench-motion fuzz-motion crash broker-kills upload-cuts live-sessions deps deny lint footage
 
 demo: deps footage
 	$(CARGO) build -q --workspace --bins
@@ -57,6 +59,16 @@ bench: deps footage
 	target/release/sentrycam-bench drain
 	target/release/sentrycam-bench upload
 	$(CARGO) bench --workspace --bench motion --bench outbox --bench signing
+
+# DIR: labelled footage as `sentrycam motion eval` reads it.
+bench-motion: deps footage
+	cross/deps.sh motion
+	$(CARGO) build --release --workspace --bins
+	tests/bench/motion.sh target/release/sentrycam $(DIR) $(OPTIONS)
+
+fuzz-motion: ROUNDS = 2000
+fuzz-motion:
+	MOTION_ROUNDS=$(ROUNDS) $(CARGO) test --workspace --lib motion::tests::no_size -- --nocapture
 
 footage: deps
 	@tests/footage.sh target/footage

@@ -12,6 +12,8 @@ const GAIN: (f32, f32) = (0.4, 1.9);
 /// Pixels at the border of a level that are not looked at: the reach, rounded up, and one for the gradient.
 const MARGIN: usize = 5;
 
+/// Gains that are only compensated; beyond them the model takes the new exposure over.
+const REBASE: (f32, f32) = (0.65, 1.5);
 /// The reference follows with this time constant, so often, and at once while fewer frames were seen.
 const LEARN_SECONDS: f32 = 4.0;
 const LEARN_EVERY: f32 = 0.19;
@@ -369,6 +371,19 @@ impl Aligner {
         let new = new.clamp(GAIN.0, GAIN.1);
         self.state.gain = new;
         new / old - 1.0
+    }
+
+    /// Where the exposure went far, takes it for the usual one: answers the gain that the model has to be multiplied with.
+    pub fn rebase(&mut self) -> Option<f32> {
+        let gain = self.state.gain;
+        if (REBASE.0..=REBASE.1).contains(&gain) {
+            return None;
+        }
+        for r in &mut self.learned {
+            *r = (f32::from(*r) * gain).min(16_320.0) as i16;
+        }
+        self.state.gain = 1.0;
+        Some(gain)
     }
 
     /// Moves the reference towards the loaded, aligned frame, `dt` seconds after the last one; `age` is the number of

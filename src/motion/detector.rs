@@ -54,6 +54,8 @@ const GHOST_AREA: u32 = 20;
 const CELL: usize = 4;
 /// How often the view is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A change of the gain between two frames that is no switch.
+const GRADUAL: f32 = 0.1;
 /// Regions of an answer.
 const MAX_REGIONS: usize = 8;
 
@@ -139,6 +141,16 @@ impl CellDetector {
             (Some(x), Some(y)) => scene.mask.line(y)[x] != 0,
             _ => false,
         }
+    }
+}
+
+impl CellDetector {
+    /// For drawings, of the latest frame: the picture as it is compared, the votes (0..=4) and the mask (0, 1), each
+    /// width × height bytes in the model's coordinates.
+    pub fn layers(&self) -> Option<[Vec<u8>; 3]> {
+        let scene = self.scene.as_ref()?;
+        let bytes = |p: &Plane| (0..p.size().1).flat_map(|y| p.line(y).to_vec()).collect();
+        Some([&scene.picture, &scene.model.votes, &scene.mask].map(bytes))
     }
 }
 
@@ -253,12 +265,20 @@ impl Scene {
         self.age = self.age.saturating_add(1);
         self.aligner.load(frame);
         let change = self.aligner.follow().abs();
+        if change < GRADUAL
+            && let Some(gain) = self.aligner.rebase()
+        {
+            self.model.scale(gain);
+        }
         self.aligner.learn(dt, self.age);
         self.slack = (self.slack * (-dt / 0.4).exp())
             .max(60.0 * (change - 0.004).max(0.0))
             .min(30.0);
         self.layer.lay(frame, self.aligner.state, &mut self.picture);
         self.model.compare(&self.picture, self.slack as u8);
+        if self.aligner.state.shift != (0.0, 0.0) {
+            self.model.blank(self.aligner.state.shift);
+        }
         self.ballot.label(&self.model.votes, &mut self.labels);
         match self.phase {
             Phase::Warming { since, frames } => self.warm(frame, since, frames + 1, dt),

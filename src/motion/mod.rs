@@ -6,11 +6,15 @@
 mod align;
 mod blobs;
 mod detector;
+#[cfg(test)]
+mod golden;
 mod plane;
 mod restless;
 mod runs;
 mod samples;
 mod sensitivity;
+#[doc(hidden)]
+pub mod stages;
 mod stillness;
 mod tamper;
 mod tracks;

@@ -120,6 +120,35 @@ impl Samples {
         }
     }
 
+    /// Makes everything that is known brighter by this factor.
+    pub fn scale(&mut self, gain: f32) {
+        let table: [u8; 256] = std::array::from_fn(|v| (v as f32 * gain).round().min(255.0) as u8);
+        for v in &mut self.samples {
+            *v = table[usize::from(*v)];
+        }
+        for y in 0..self.height {
+            for v in self.former.row_mut(y) {
+                *v = table[usize::from(*v)];
+            }
+        }
+    }
+
+    /// Takes the votes of what lies outside of a frame that is shifted by these pixels: nothing is known there.
+    pub fn blank(&mut self, (dx, dy): (f32, f32)) {
+        let (w, h) = self.votes.size();
+        let edge = |d: f32, size: usize| (d.abs().ceil() as usize).min(size);
+        let (nx, ny) = (edge(dx, w), edge(dy, h));
+        for y in 0..h {
+            let outside = if dy < 0.0 { y < ny } else { y + ny >= h };
+            let line = self.votes.line_mut(y);
+            match (outside, dx < 0.0) {
+                (true, _) => line.fill(0),
+                (false, true) => line[..nx].fill(0),
+                (false, false) => line[w - nx..].fill(0),
+            }
+        }
+    }
+
     /// Learns the noise and flicker of every pixel that `labels` leaves to the background (0), and a random part of the
     /// samples there.
     pub fn learn(&mut self, picture: &Plane, labels: &Plane, rates: Rates) {

@@ -364,6 +364,16 @@ proptest! {
         };
         prop_assert!((at(x, y) - at(x + 64.0, y + 36.0)).abs() <= 2);
     }
+}
+
+/// `MOTION_ROUNDS` makes it a longer hunt (`make fuzz-motion`).
+fn rounds() -> u32 {
+    let asked = std::env::var("MOTION_ROUNDS").ok();
+    asked.and_then(|r| r.parse().ok()).unwrap_or(24)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: rounds(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_size_stride_or_content_panics(

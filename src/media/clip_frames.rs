@@ -96,12 +96,10 @@ impl ClipFrames {
     /// # Errors
     /// See [`ClipFault`].
     pub fn open(path: &Path, fps: f32, max_width: u32) -> Result<ClipFrames, ClipFault> {
-        let caps: gst::Caps = gst::Caps::builder("video/x-raw")
-            .field("format", gst::List::new(FORMATS))
-            .build();
         let decoding = Decoding::open(path, || {
             let (convert, filter) = (make("videoconvert")?, make("capsfilter")?);
-            filter.set_property("caps", &caps);
+            let caps = gst::Caps::builder("video/x-raw").field("format", gst::List::new(FORMATS));
+            filter.set_property("caps", caps.build());
             Ok(vec![convert, filter])
         })?;
         Ok(ClipFrames {
@@ -156,7 +154,7 @@ pub(super) struct Decoding {
 }
 
 impl Decoding {
-    /// Starts it; `tail` makes what stands between decoder and sink. Returns with the first picture decoded.
+    /// Starts it; `tail` makes what stands between decoder and sink, once GStreamer has started. Returns with the first picture decoded.
     pub(super) fn open(
         path: &Path,
         tail: impl FnOnce() -> Result<Vec<gst::Element>, GstError>,
@@ -167,8 +165,6 @@ impl Decoding {
         source.set_property("location", path);
         let decoder = make("decodebin")?;
         decoder.set_property("force-sw-decoders", true);
-        decoder.set_property("expose-all-streams", false);
-        decoder.set_property("caps", gst::Caps::builder("video/x-raw").build());
         let tail = tail()?;
         let sink = AppSink::builder().sync(false).max_buffers(QUEUE).build();
         sink.set_property("enable-last-sample", false);
@@ -206,23 +202,13 @@ impl Decoding {
             gst::MessageType::AsyncDone,
             gst::MessageType::Error,
             gst::MessageType::Eos,
-            gst::MessageType::Element,
         ];
-        let until = gst::get_timestamp() + clock_time(PATIENCE);
-        let mut missing = None;
-        loop {
-            let left = until.saturating_sub(gst::get_timestamp());
-            let Some(message) = bus.timed_pop_filtered(left, &ends) else {
-                return Err(no_video("decoding it does not begin".into()));
-            };
-            match message.view() {
-                gst::MessageView::AsyncDone(_) => break,
-                gst::MessageView::Element(e) => missing = missing.or_else(|| missing_decoder(e)),
-                gst::MessageView::Error(e) => {
-                    return Err(no_video(missing.unwrap_or_else(|| words(e))));
-                }
-                _ => return Err(no_video("it holds no picture".into())),
-            }
+        let message = bus.timed_pop_filtered(clock_time(PATIENCE), &ends);
+        match message.as_ref().map(|m| m.view()) {
+            Some(gst::MessageView::AsyncDone(_)) => {}
+            Some(gst::MessageView::Error(e)) => return Err(no_video(words(e))),
+            Some(_) => return Err(no_video("it holds no picture".into())),
+            None => return Err(no_video("decoding it does not begin".into())),
         }
         let duration = self.pipeline.query_duration::<gst::ClockTime>();
         self.duration = duration.map(|d| Duration::from_nanos(d.nseconds()));
@@ -338,21 +324,19 @@ fn link_first_video(decoder: &gst::Element, first: &gst::Element) {
     });
 }
 
-/// What decodebin says of a decoder that is not installed.
-fn missing_decoder(message: &gst::message::Element) -> Option<String> {
-    let s = message.structure()?;
-    if s.name() != "missing-plugin" {
-        return None;
-    }
-    let name = s.get::<String>("name").unwrap_or_else(|_| "it".into());
-    Some(format!(
-        "nothing that is installed reads {name} (gstreamer1.0-libav reads most)"
-    ))
-}
-
+/// GStreamer's words, or which decoder is not installed.
 fn words(e: &gst::message::Error) -> String {
-    let text = e.error().message().trim_end_matches('.').to_owned();
-    clean(&text, None)
+    let debug = e.debug().unwrap_or_default();
+    let missing = debug
+        .split_once("Missing decoder: ")
+        .and_then(|(_, rest)| rest.split(" (video/").next());
+    match missing {
+        Some(name) => clean(
+            &format!("nothing that is installed decodes {name} (gstreamer1.0-libav brings most)"),
+            None,
+        ),
+        None => clean(e.error().message().trim_end_matches('.'), None),
+    }
 }
 
 fn clock_time(d: Duration) -> gst::ClockTime {

@@ -17,6 +17,8 @@ use crate::time::Pts;
 pub const MOST_AREA: f32 = 0.5;
 /// Exclude zones of a camera, the ones that are there already included.
 const MOST_ZONES: usize = 16;
+/// Sensitivities that are tried with zones: the nearest to the one in force.
+const MOST_WITH_ZONES: usize = 4;
 /// Wanted time counts in steps of this share, so that a frame more or less decides nothing.
 const STEP: f64 = 0.1;
 
@@ -91,25 +93,30 @@ impl Tally {
 
 /// The trials worth making, after every sensitivity was tried without zones: `alone` and `unwanted` by sensitivity
 /// (1 first), `wanted` what moved in wanted clips at the highest. Sensitivities that miss what a higher one finds, or that
-/// have no false alarm, need no zones.
+/// have no false alarm, need no zones; of the others those nearest to `current` are tried.
 pub fn with_zones(
     alone: &[Tally],
     unwanted: &[Heat],
     wanted: &Heat,
+    current: u8,
     configured: usize,
 ) -> Vec<Trial> {
     let most = alone.iter().map(|t| t.found).max().unwrap_or(0);
     let room = MOST_ZONES.saturating_sub(configured);
+    let mut worth: Vec<(u8, &Heat)> = (1u8..)
+        .zip(alone.iter().zip(unwanted))
+        .filter(|(_, (tally, _))| tally.found == most && tally.false_events > 0)
+        .map(|(sensitivity, (_, heat))| (sensitivity, heat))
+        .collect();
+    worth.sort_by_key(|(sensitivity, _)| sensitivity.abs_diff(current));
+    worth.truncate(MOST_WITH_ZONES);
     let mut trials: Vec<Trial> = Vec::new();
-    for ((sensitivity, tally), heat) in (1u8..).zip(alone).zip(unwanted) {
-        if tally.found < most || tally.false_events == 0 {
-            continue;
-        }
+    for (sensitivity, heat) in worth {
         for caution in CAUTIONS {
             let zones = propose(heat, wanted, caution, room);
             let trial = Trial { sensitivity, zones };
-            let worth = !trial.zones.is_empty() && area(&trial.zones) <= MOST_AREA;
-            if worth && !trials.contains(&trial) {
+            let fits = !trial.zones.is_empty() && area(&trial.zones) <= MOST_AREA;
+            if fits && !trials.contains(&trial) {
                 trials.push(trial);
             }
         }
@@ -297,11 +304,11 @@ mod tests {
             tally(3, 1, 1.0),
             tally(3, 3, 1.0),
         ];
-        let trials = with_zones(&alone, &heats, &Heat::default(), 0);
+        let trials = with_zones(&alone, &heats, &Heat::default(), 5, 0);
         let mut tried: Vec<u8> = trials.iter().map(|t| t.sensitivity).collect();
         tried.dedup();
-        assert_eq!(tried, [3, 4]);
-        assert!(with_zones(&alone, &heats, &Heat::default(), MOST_ZONES).is_empty());
+        assert_eq!(tried, [4, 3]);
+        assert!(with_zones(&alone, &heats, &Heat::default(), 5, MOST_ZONES).is_empty());
     }
 
     #[test]

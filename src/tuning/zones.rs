@@ -200,8 +200,8 @@ fn largest(mask: &[bool]) -> Option<(usize, usize, usize, usize)> {
         }
         for x in 0..COLS {
             let mut lowest = usize::MAX;
-            for right in x..COLS {
-                lowest = lowest.min(heights[right]);
+            for (right, height) in heights.iter().enumerate().skip(x) {
+                lowest = lowest.min(*height);
                 if lowest == 0 {
                     break;
                 }

@@ -99,8 +99,14 @@ fn judge(path: &Path, settings: &Settings) -> Judgement {
 
 /// Prints a clip's events for people.
 fn tell(one: &Judgement, settings: &Settings) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
     let p = &one.played;
+    if let Some(fault) = &p.fault {
+        eprintln!("sentrycam: {fault}");
+    }
+    let Some(note) = note(&one.judged) else {
+        return Ok(());
+    };
+    let mut out = std::io::stdout().lock();
     writeln!(
         out,
         "{}: {}; {}",
@@ -108,12 +114,7 @@ fn tell(one: &Judgement, settings: &Settings) -> anyhow::Result<()> {
         p.line(),
         settings.line()
     )?;
-    if let Some(note) = note(&one.judged) {
-        writeln!(out, "  {note}")?;
-    }
-    if let Some(fault) = &p.fault {
-        eprintln!("sentrycam: {fault}");
-    }
+    writeln!(out, "  {note}")?;
     drop(out);
     let mut table = output::table(&[
         "START",
@@ -135,10 +136,7 @@ fn tell(one: &Judgement, settings: &Settings) -> anyhow::Result<()> {
             ended_by(e.reason).replace('_', " "),
         ]);
     }
-    if !one.judged.is_empty() {
-        output::print(&table, "  no event")?;
-    }
-    Ok(())
+    output::print(&table, "  no event")
 }
 
 /// What the reader must know before believing the answer.

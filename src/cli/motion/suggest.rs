@@ -64,7 +64,8 @@ pub fn run(args: &SuggestArgs, config: Option<&Path>) -> anyhow::Result<ExitCode
     let unwanted: Vec<Heat> = heats.iter().map(|h| h.1.clone()).collect();
     let everything = heats.last().map(|h| h.0.clone()).unwrap_or_default();
     let configured = settings.motion.exclude.len();
-    let zoned = with_zones(&tallies, &unwanted, &everything, configured);
+    let current = settings.motion.sensitivity;
+    let zoned = with_zones(&tallies, &unwanted, &everything, current, configured);
     let second = if zoned.is_empty() {
         Vec::new()
     } else {
@@ -77,7 +78,6 @@ pub fn run(args: &SuggestArgs, config: Option<&Path>) -> anyhow::Result<ExitCode
         .chain(zoned)
         .zip(outcomes.iter().map(|o| o.tally))
         .collect();
-    let current = settings.motion.sensitivity;
     let chosen = best(&trials, current).context("nothing was tried")?;
     let now = usize::from(current.clamp(1, 10)) - 1;
     let report = Report {
@@ -96,14 +96,16 @@ pub fn run(args: &SuggestArgs, config: Option<&Path>) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-/// Replays every trial over every clip, all trials at once, so that each clip is decoded once. The second answer is, for
-/// each trial, where things moved in wanted and in unwanted clips.
+/// Of each trial: its outcome, and where things moved in wanted and in unwanted clips.
+type Replayed = (Vec<Outcome>, Vec<(Heat, Heat)>);
+
+/// Replays every trial over every clip, all trials at once, so that each clip is decoded once.
 fn replay(
     clips: &[Labelled],
     settings: &Settings,
     trials: &[Trial],
     what: &'static str,
-) -> anyhow::Result<(Vec<Outcome>, Vec<(Heat, Heat)>)> {
+) -> anyhow::Result<Replayed> {
     let configs: Option<Vec<MotionConfig>> = trials
         .iter()
         .map(|t| suggest::settings(&settings.motion, t))

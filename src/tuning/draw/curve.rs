@@ -102,34 +102,21 @@ impl Curve {
         self.axis(canvas, x, y, plot);
         let mut before: Option<i32> = None;
         for (i, c) in self.columns.iter().enumerate() {
+            let Some(state) = c.state else { continue };
+            // Frames may be rarer than columns: each is drawn back to the one before it.
             let at = x + i as i32;
+            let from = before.map_or(at, |b| b + 1);
+            before = Some(at);
             let mut bar = |h: u32, colour| {
-                let y = bottom - h as i32;
-                canvas.fill(Rect { x: at, y, w: 1, h }, colour);
+                let (y, w) = (bottom - h as i32, (at - from + 1) as u32);
+                canvas.fill(Rect { x: from, y, w, h }, colour);
             };
-            match c.state {
-                Some(State::Warming) => bar(plot / 3, WARMING),
-                Some(State::SceneChanged) => bar(plot, CHANGED),
-                _ => {}
+            match state {
+                State::Warming => bar(plot / 3, WARMING),
+                State::SceneChanged => bar(plot, CHANGED),
+                State::Quiet | State::Motion => {}
             }
-            // Frames are rarer than columns: the line goes on between them.
-            if c.state.is_some() {
-                let top = bottom - (c.score * plot as f32).round() as i32;
-                let from = before.map_or(at, |b| b + 1);
-                let w = (at - from + 1) as u32;
-                if c.score > 0.0 {
-                    canvas.fill(
-                        Rect {
-                            x: from,
-                            y: top,
-                            w,
-                            h: (bottom - top) as u32,
-                        },
-                        SCORE,
-                    );
-                }
-                before = Some(at);
-            }
+            bar((c.score * plot as f32).round() as u32, SCORE);
         }
         if let Some(now) = now {
             let at = x + column(now, self.length, self.columns.len()) as i32;
@@ -150,13 +137,12 @@ impl Curve {
         for at in (0..=seconds).step_by(step as usize) {
             let column = x + column(Pts(at * 1_000_000_000), self.length, width) as i32;
             canvas.line((column, y), (column, y + plot as i32), GRID, 1);
-            canvas.text(
-                &format!("{at} s"),
-                column + 2,
-                y + plot as i32 + 1,
-                &FONT_6X10,
-                LABEL,
-            );
+            let label = format!("{at} s");
+            let end = column + 2 + label.len() as i32 * 6;
+            if end <= x + width as i32 {
+                let below = y + plot as i32 + 1;
+                canvas.text(&label, column + 2, below, &FONT_6X10, LABEL);
+            }
         }
     }
 }

@@ -149,10 +149,12 @@ fn main() -> std::io::Result<()> {
     for (scene, ns) in &measured {
         println!("{scene:<10} {ns:>12.2} {:>14.1}", ns * pixels / 1000.0);
     }
-    let scenes: serde_json::Map<String, serde_json::Value> = measured
-        .iter()
-        .map(|(s, ns)| (s.to_string(), (*ns).into()))
-        .collect();
+    let (scenes, stages) = measured.split_at(SCENES.len());
+    let document = |rows: &[(&str, f64)]| -> serde_json::Map<String, serde_json::Value> {
+        rows.iter()
+            .map(|(s, ns)| (s.to_string(), (*ns).into()))
+            .collect()
+    };
     let worst = scenes.iter().map(|(_, ns)| *ns).fold(0.0, f64::max);
     let report = serde_json::json!({
         "width": WIDTH,

@@ -1,4 +1,4 @@
-//! [`CellDetector`]: background, noise, blobs and tracks put together.
+//! [`CellDetector`]: registration, samples, votes, groups and tracks put together.
 //!
 //! ```text
 //!            ┌──────── reset, new size ────────┐
@@ -40,7 +40,7 @@ const RESTLESS: f32 = 0.03;
 const WARM_UP_FRAMES: u32 = 6;
 /// Silence after a change of the whole picture.
 const SETTLE: Duration = Duration::from_secs(1);
-/// Share of changed cells from which the picture changed as a whole.
+/// Share of changed pixels from which the picture changed as a whole.
 const WHOLE: f32 = 0.5;
 /// Time constants in seconds: background, background under something that moves, noise.
 const BACKGROUND_SECONDS: f32 = 10.0;
@@ -96,7 +96,7 @@ struct Scene {
     phase: Phase,
 }
 
-/// Motion detector on a background model with cells of 4×4 pixels.
+/// Motion detector on samples a pixel; zones are told apart in cells of 4×4 pixels.
 ///
 /// `score` of an [`Activity`] is the product of size and contrast of the strongest moving thing: m/(m+4·s) with its
 /// mass m and the smallest reported mass s (both in pixels), times c/(c+1) with its contrast c in multiples of the

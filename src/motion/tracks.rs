@@ -24,7 +24,7 @@ const MISSES: u8 = 3;
 pub const STILL: Duration = Duration::from_millis(1500);
 /// Time over which a movement must be seen.
 const CONFIRM_SECONDS: f32 = 0.4;
-/// A blob is alive when this share of its cells changed.
+/// A blob is alive when this share of its pixels changed.
 const LIVELY: f32 = 0.08;
 /// A blob whose centre moved this many pixels is alive too, however slowly.
 const TRAVEL: f32 = 2.0;
@@ -34,7 +34,7 @@ const TRAVEL: f32 = 2.0;
 pub struct Track {
     /// The blob as last seen.
     pub blob: Blob,
-    /// Cells a second.
+    /// Pixels a second.
     velocity: (f32, f32),
     /// Latest first; mass 0 where it was not seen.
     history: [(Pts, f32); MEMORY],
@@ -94,7 +94,7 @@ impl Track {
         first.map(|(pts, _)| *pts)
     }
 
-    /// Distance to a blob in cells when it may be the same thing, `dt` seconds later.
+    /// Distance to a blob in pixels when it may be the same thing, `dt` seconds later.
     fn distance(&self, blob: &Blob, dt: f32) -> Option<f32> {
         let ahead = dt * (1 + u16::from(self.misses)) as f32;
         let x = self.blob.centre.0 + self.velocity.0 * ahead;

@@ -1,6 +1,8 @@
 # make demo [SECONDS=60] [CAMERA=rtsp://… | /dev/video0]   the whole story, on real video
 # make test                                               everything that CI runs
 # make bench                                              figures, into target/bench/*.json and on the screen
+# make bench-motion [DIR=footage] [OPTIONS=--fast]        detection beside OpenCV and motion; needs PyPI once
+# make fuzz-motion [ROUNDS=2000]                          the detector on any bytes
 # make deb [ARCH=amd64|arm64|armhf]                        target/deb/sentrycam_VERSION_ARCH.deb
 # make package-test                                       its contents, and its life in a clean Debian 12 and 13 (root)
 # make reproducible                                       builds it twice, in two places, and compares
@@ -23,7 +25,7 @@ PACKAGES := gcc pkg-config libclang-dev libgstreamer1.0-dev libgstreamer-plugins
     python3-venv procps util-linux dbus-daemon systemd
 PACKAGING := dpkg-dev gzip python3 $(PACKAGES)
 
-.PHONY: deb package-test reproducible demo test bench crash broker-kills upload-cuts live-sessions deps deny lint footage
+.PHONY: deb package-test reproducible demo test bench bench-motion fuzz-motion crash broker-kills upload-cuts live-sessions deps deny lint footage
 
 demo: deps footage
 	$(CARGO) build -q --workspace --bins
@@ -64,6 +66,16 @@ bench: deps footage
 	target/release/sentrycam-bench upload
 	target/release/sentrycam-bench flash
 	$(CARGO) bench --workspace --bench motion --bench outbox --bench signing
+
+# DIR: labelled footage as `sentrycam motion eval` reads it.
+bench-motion: deps footage
+	cross/deps.sh motion
+	$(CARGO) build --release --workspace --bins
+	tests/bench/motion.sh target/release/sentrycam $(DIR) $(OPTIONS)
+
+fuzz-motion: ROUNDS = 2000
+fuzz-motion:
+	MOTION_ROUNDS=$(ROUNDS) $(CARGO) test --workspace --lib motion::tests::no_size -- --nocapture
 
 deb:
 	@cross/deps.sh $(PACKAGING)

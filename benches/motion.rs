@@ -1,7 +1,7 @@
 //! What the motion detector costs: nanoseconds per pixel of a 320×180 frame, for a quiet scene, a noisy one, a scene
 //! with moving bodies, and one whose exposure pumps.
 //!
-//! `cargo bench --bench motion` prints a table and writes `target/bench/motion.json`.
+//! `cargo bench --bench motion` prints a table and writes `target/bench/motion_stages.json`; the stages are timed on the scene with moving bodies.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use sentrycam::config::MotionConfig;
+use sentrycam::motion::stages::{STAGES, Stages};
 use sentrycam::motion::{CellDetector, Detector, GrayFrame};
 use sentrycam::time::Pts;
 
@@ -89,6 +90,29 @@ fn measure(criterion: &mut Criterion) {
             });
         });
     }
+    let pictures = frames("moving");
+    let frame = |i: usize| GrayFrame {
+        luma: &pictures[i % FRAMES],
+        width: WIDTH,
+        height: HEIGHT,
+        stride: WIDTH,
+        pts: Pts(i as u64 * 200_000_000),
+    };
+    let mut stages = Stages::new(&frame(0));
+    for i in 1..FRAMES {
+        for stage in STAGES {
+            stages.run(stage, &frame(i));
+        }
+    }
+    for stage in STAGES {
+        let mut index = 0;
+        group.bench_function(BenchmarkId::from_parameter(stage), |b| {
+            b.iter(|| {
+                index += 1;
+                stages.run(stage, black_box(&frame(index)));
+            });
+        });
+    }
     group.finish();
 }
 
@@ -116,30 +140,34 @@ fn main() -> std::io::Result<()> {
     let pixels = (WIDTH * HEIGHT) as f64;
     let measured: Vec<(&str, f64)> = SCENES
         .iter()
+        .chain(&STAGES)
         .filter_map(|s| Some((*s, mean_ns(&target, s)? / pixels)))
         .collect();
-    if measured.len() < SCENES.len() {
+    if measured.len() < SCENES.len() + STAGES.len() {
         return Ok(());
     }
     println!("scene      ns per pixel   µs per frame");
     for (scene, ns) in &measured {
         println!("{scene:<10} {ns:>12.2} {:>14.1}", ns * pixels / 1000.0);
     }
-    let scenes: serde_json::Map<String, serde_json::Value> = measured
-        .iter()
-        .map(|(s, ns)| (s.to_string(), (*ns).into()))
-        .collect();
-    let worst = measured.iter().map(|(_, ns)| *ns).fold(0.0, f64::max);
+    let (scenes, stages) = measured.split_at(SCENES.len());
+    let document = |rows: &[(&str, f64)]| -> serde_json::Map<String, serde_json::Value> {
+        rows.iter()
+            .map(|(s, ns)| (s.to_string(), (*ns).into()))
+            .collect()
+    };
+    let worst = scenes.iter().map(|(_, ns)| *ns).fold(0.0, f64::max);
     let report = serde_json::json!({
         "width": WIDTH,
         "height": HEIGHT,
         "ns_per_pixel": measured[0].1,
         "worst_ns_per_pixel": worst,
-        "scenes": scenes,
+        "scenes": document(scenes),
+        "stages": document(stages),
     });
     std::fs::create_dir_all(target.join("bench"))?;
     std::fs::write(
-        target.join("bench/motion.json"),
+        target.join("bench/motion_stages.json"),
         serde_json::to_vec_pretty(&report)?,
     )
 }

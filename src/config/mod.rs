@@ -241,6 +241,8 @@ pub struct Zone {
     pub name: String,
     /// Corners in order.
     pub points: Vec<(f32, f32)>,
+    /// Instead of the camera's, for what enters this include zone; 1 to 10.
+    pub sensitivity: Option<u8>,
 }
 
 /// Where a stream comes from.

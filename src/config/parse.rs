@@ -296,6 +296,7 @@ pub(crate) fn motion_config(name: &str, table: Table, faults: &mut Faults) -> Mo
                 zone(
                     Section::new(format!("{name}.{kind}[{i}]"), t, faults),
                     &format!("{kind}-{i}"),
+                    kind == "include",
                 )
             })
             .collect()
@@ -311,7 +312,8 @@ pub(crate) fn motion_config(name: &str, table: Table, faults: &mut Faults) -> Mo
     }
 }
 
-fn zone(mut s: Section<'_>, default_name: &str) -> Option<Zone> {
+/// Only what is included has a sensitivity of its own.
+fn zone(mut s: Section<'_>, default_name: &str, included: bool) -> Option<Zone> {
     let name = s
         .string("name", 32)
         .unwrap_or_else(|| default_name.to_owned());
@@ -348,10 +350,15 @@ fn zone(mut s: Section<'_>, default_name: &str) -> Option<Zone> {
             })
             .collect()
     });
+    let sensitivity = match included {
+        true => s.integer("sensitivity", 1, 10).map(|v| v as u8),
+        false => None,
+    };
     s.end();
     Some(Zone {
         name,
         points: points?,
+        sensitivity,
     })
 }
 

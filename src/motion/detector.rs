@@ -1,4 +1,4 @@
-//! [`CellDetector`]: background, noise, blobs and tracks put together.
+//! [`CellDetector`]: registration, samples, votes, groups and tracks put together.
 //!
 //! ```text
 //!            ┌──────── reset, new size ────────┐
@@ -13,11 +13,17 @@
 
 use std::time::Duration;
 
-use super::background::{Background, CELL, CellSum};
-use super::blobs::{BlobFinder, CellView};
-use super::cells::Cells;
+use super::align::Aligner;
+use super::blobs::{Blob, MAX_BLOBS};
+use super::plane::{Layer, Plane};
+use super::restless::Restless;
+use super::runs::{Finder, Planes};
+use super::samples::{Rates, SAMPLES, Samples};
 use super::sensitivity::smallest_mass;
+use super::stillness::Stillness;
+use super::tamper::{Tamper, View};
 use super::tracks::{Persistence, Track, Tracks};
+use super::vote::{self, Ballot};
 use super::zones::ZoneMask;
 use super::{Activity, Detector, GrayFrame, Verdict};
 use crate::config::{MotionConfig, Zone};
@@ -27,16 +33,29 @@ use crate::time::Pts;
 pub const ABSORB: Duration = Duration::from_secs(30);
 /// Silence after a start, a reconnect or a change of size.
 const WARM_UP: Duration = Duration::from_secs(2);
+/// The same where much of the picture moves to and fro, and the share of it that is much.
+const LONG_WARM_UP: Duration = Duration::from_secs(5);
+const RESTLESS: f32 = 0.03;
 /// Frames that a start needs at least, however slow they come.
 const WARM_UP_FRAMES: u32 = 6;
 /// Silence after a change of the whole picture.
 const SETTLE: Duration = Duration::from_secs(1);
-/// Share of changed cells from which the picture changed as a whole.
+/// Share of changed pixels from which the picture changed as a whole.
 const WHOLE: f32 = 0.5;
 /// Time constants in seconds: background, background under something that moves, noise.
 const BACKGROUND_SECONDS: f32 = 10.0;
-const COVERED_SECONDS: f32 = 90.0;
-const NOISE_SECONDS: f32 = 8.0;
+/// Frames that become samples as they are.
+const BOOT: u32 = 16;
+/// Sure pixels that a group needs.
+const SURE: u32 = 4;
+/// Least group whose outline says whether it is a ghost.
+const GHOST_AREA: u32 = 20;
+/// Side of a zone's cell in pixels.
+const CELL: usize = 4;
+/// How often the view is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A change of the gain between two frames that is no switch.
+const GRADUAL: f32 = 0.1;
 /// Regions of an answer.
 const MAX_REGIONS: usize = 8;
 
@@ -50,26 +69,34 @@ enum Phase {
 /// What is known of one picture size.
 #[derive(Debug, Clone)]
 struct Scene {
-    background: Background,
-    cells: Cells,
+    size: (usize, usize),
+    aligner: Aligner,
+    layer: Layer,
+    /// The frame, smoothed and laid over the model.
+    picture: Plane,
+    model: Samples,
+    labels: Plane,
+    ballot: Ballot,
+    stillness: Stillness,
+    restless: Restless,
+    finder: Finder,
+    blobs: Vec<Blob>,
+    /// What moves, in the model's coordinates.
+    mask: Plane,
     zones: ZoneMask,
-    sums: Vec<CellSum>,
-    rates: Vec<f32>,
-    /// Signed difference, smoothed over about a second: what a resting cell looks like.
-    settled: Vec<f32>,
-    /// Seconds for which a cell has differed without changing.
-    still: Vec<f32>,
-    /// Cells that differ and changed in this frame.
-    lively: Vec<bool>,
-    finder: BlobFinder,
+    /// The labels of watched pixels, where not all are watched.
+    watched: Plane,
+    entered: Vec<u64>,
     tracks: Tracks,
     /// Luma added to the thresholds while the exposure changes.
     slack: f32,
     last: Pts,
+    /// Frames since the model was begun.
+    age: u32,
     phase: Phase,
 }
 
-/// Motion detector on a background model with cells of 4×4 pixels.
+/// Motion detector on samples a pixel; zones are told apart in cells of 4×4 pixels.
 ///
 /// `score` of an [`Activity`] is the product of size and contrast of the strongest moving thing: m/(m+4·s) with its
 /// mass m and the smallest reported mass s (both in pixels), times c/(c+1) with its contrast c in multiples of the
@@ -77,6 +104,9 @@ struct Scene {
 #[derive(Debug, Clone)]
 pub struct CellDetector {
     sensitivity: u8,
+    /// Outlives a reset: a reconnect is a good moment to turn a camera.
+    view: View,
+    looked: Option<Pts>,
     include: Vec<Zone>,
     exclude: Vec<Zone>,
     scene: Option<Scene>,
@@ -87,10 +117,40 @@ impl CellDetector {
     pub fn new(config: &MotionConfig) -> CellDetector {
         CellDetector {
             sensitivity: config.sensitivity,
+            view: View::default(),
+            looked: None,
             include: config.include.clone(),
             exclude: config.exclude.clone(),
             scene: None,
         }
+    }
+}
+
+impl CellDetector {
+    /// Whether the pixel moved in the latest frame.
+    pub fn moved(&self, x: usize, y: usize) -> bool {
+        let Some(scene) = &self.scene else {
+            return false;
+        };
+        let (dx, dy) = scene.aligner.state.shift;
+        let at = |v: usize, d: f32, size: usize| {
+            v.checked_add_signed(-(d.round() as isize))
+                .filter(|v| *v < size)
+        };
+        match (at(x, dx, scene.size.0), at(y, dy, scene.size.1)) {
+            (Some(x), Some(y)) => scene.mask.line(y)[x] != 0,
+            _ => false,
+        }
+    }
+}
+
+impl CellDetector {
+    /// For drawings, of the latest frame: the picture as it is compared, the votes (0..=4) and the mask (0, 1), each
+    /// width × height bytes in the model's coordinates.
+    pub fn layers(&self) -> Option<[Vec<u8>; 3]> {
+        let scene = self.scene.as_ref()?;
+        let bytes = |p: &Plane| (0..p.size().1).flat_map(|y| p.line(y).to_vec()).collect();
+        Some([&scene.picture, &scene.model.votes, &scene.mask].map(bytes))
     }
 }
 
@@ -99,18 +159,48 @@ impl Detector for CellDetector {
         if !well_formed(frame) {
             return Verdict::Warming;
         }
-        match &mut self.scene {
-            Some(scene) if scene.background.fits(frame) => scene.observe(frame, self.sensitivity),
+        let verdict = match &mut self.scene {
+            Some(scene) if scene.size == (frame.width, frame.height) => {
+                let own = |zones: u64| sensitivity(self.sensitivity, &self.include, zones);
+                scene.observe(frame, &own)
+            }
             scene => {
                 *scene = Some(Scene::new(frame, &self.include, &self.exclude));
                 Verdict::Warming
             }
+        };
+        if let Some(scene) = &self.scene
+            && self
+                .looked
+                .is_none_or(|l| frame.pts < l || frame.pts.since(l) >= LOOK_EVERY)
+        {
+            self.looked = Some(frame.pts);
+            let (small, width, height) = scene.aligner.small();
+            self.view.look(small, width, height, frame.pts);
         }
+        verdict
+    }
+
+    fn tamper(&self) -> Option<Tamper> {
+        self.view.tamper()
     }
 
     fn reset(&mut self) {
         self.scene = None;
     }
+}
+
+/// What counts for something in these include zones (one bit each): the highest that one of them asks for.
+fn sensitivity(general: u8, include: &[Zone], zones: u64) -> u8 {
+    let entered = include
+        .iter()
+        .take(64)
+        .enumerate()
+        .filter(|(i, _)| zones >> i & 1 == 1);
+    entered
+        .map(|(_, z)| z.sensitivity.unwrap_or(general))
+        .max()
+        .unwrap_or(general)
 }
 
 /// Whether the bytes hold the picture that the sizes promise.
@@ -126,164 +216,256 @@ fn well_formed(f: &GrayFrame<'_>) -> bool {
 
 impl Scene {
     fn new(frame: &GrayFrame<'_>, include: &[Zone], exclude: &[Zone]) -> Scene {
-        let mut background = Background::new(frame.width, frame.height);
-        background.assign(frame, false);
-        let (cols, rows) = background.grid();
-        let n = cols * rows;
-        let size = (frame.width, frame.height);
-        Scene {
-            background,
-            cells: Cells::new(cols, rows),
-            zones: ZoneMask::new(include, exclude, (cols, rows), CELL, size),
-            sums: vec![CellSum::default(); n],
-            rates: vec![0.0; n],
-            settled: vec![0.0; n],
-            still: vec![0.0; n],
-            lively: vec![false; n],
-            finder: BlobFinder::default(),
+        let (w, h) = (frame.width, frame.height);
+        let plane = || Plane::new(w, h, 0);
+        let grid = (w.div_ceil(CELL), h.div_ceil(CELL));
+        let mut scene = Scene {
+            size: (w, h),
+            aligner: Aligner::new(w, h),
+            layer: Layer::new(w),
+            picture: plane(),
+            model: Samples::new(w, h),
+            labels: plane(),
+            ballot: Ballot::default(),
+            stillness: Stillness::new(w, h),
+            restless: Restless::new(w, h),
+            finder: Finder::default(),
+            blobs: Vec::new(),
+            mask: plane(),
+            zones: ZoneMask::new(include, exclude, grid, CELL, (w, h)),
+            watched: plane(),
+            entered: Vec::new(),
             tracks: Tracks::default(),
             slack: 0.0,
             last: frame.pts,
+            age: 0,
             phase: Phase::Warming {
                 since: frame.pts,
                 frames: 0,
             },
-        }
+        };
+        scene.begin(frame, false);
+        scene
     }
 
-    fn observe(&mut self, frame: &GrayFrame<'_>, sensitivity: u8) -> Verdict {
+    /// Takes the frame for the background.
+    fn begin(&mut self, frame: &GrayFrame<'_>, keep: bool) {
+        self.aligner.load(frame);
+        self.aligner.assign();
+        self.layer.lay(frame, self.aligner.state, &mut self.picture);
+        self.model.assign(&self.picture, keep);
+        self.stillness.begin(&self.picture);
+        self.mask.fill(0);
+        self.age = 0;
+    }
+
+    fn observe(&mut self, frame: &GrayFrame<'_>, sensitivity: &dyn Fn(u64) -> u8) -> Verdict {
         let dt = frame.pts.since(self.last).as_secs_f32().clamp(0.01, 5.0);
         self.last = frame.pts;
-        let change = self.background.follow_exposure(frame).abs();
+        self.age = self.age.saturating_add(1);
+        self.aligner.load(frame);
+        let change = self.aligner.follow().abs();
+        if change < GRADUAL
+            && let Some(gain) = self.aligner.rebase()
+        {
+            self.model.scale(gain);
+        }
+        self.aligner.learn(dt, self.age);
         self.slack = (self.slack * (-dt / 0.4).exp())
             .max(60.0 * (change - 0.004).max(0.0))
             .min(30.0);
-        let threshold = 5.0f32.max(3.5 * self.cells.pixel_noise()) + self.slack;
-        self.background
-            .scan(frame, threshold, &self.rates, &mut self.sums);
-        self.cells.judge(&self.sums, self.slack);
+        self.layer.lay(frame, self.aligner.state, &mut self.picture);
+        self.model.compare(&self.picture, self.slack as u8);
+        if self.aligner.state.shift != (0.0, 0.0) {
+            self.model.blank(self.aligner.state.shift);
+        }
+        self.ballot.label(&self.model.votes, &mut self.labels);
         match self.phase {
-            Phase::Warming { since, frames } => self.warm(frame, since, frames + 1),
-            Phase::Settling { until } => self.settle(frame, until),
+            Phase::Warming { since, frames } => self.warm(frame, since, frames + 1, dt),
+            Phase::Settling { until } => self.settle(frame, until, dt),
             Phase::Watching => self.watch(frame, dt, sensitivity),
         }
     }
 
-    fn warm(&mut self, frame: &GrayFrame<'_>, since: Pts, frames: u32) -> Verdict {
-        let rate = 1.0 / (frames + 1) as f32;
-        self.cells.learn(&self.sums, rate, true);
-        self.rates.fill(rate.max(0.04));
-        let done = frames >= WARM_UP_FRAMES && frame.pts.since(since) >= WARM_UP;
+    fn warm(&mut self, frame: &GrayFrame<'_>, since: Pts, frames: u32, dt: f32) -> Verdict {
+        self.group(dt);
+        let passed = frame.pts.since(since);
+        let calm = self.restless.share() < RESTLESS;
+        let done = frames >= WARM_UP_FRAMES && passed >= if calm { WARM_UP } else { LONG_WARM_UP };
         self.phase = if done {
             Phase::Watching
         } else {
             Phase::Warming { since, frames }
         };
+        self.learn(dt);
         Verdict::Warming
     }
 
-    fn settle(&mut self, frame: &GrayFrame<'_>, until: Pts) -> Verdict {
+    fn settle(&mut self, frame: &GrayFrame<'_>, until: Pts, dt: f32) -> Verdict {
         if self.changed_as_a_whole() {
             return self.relearn(frame, false);
         }
         if frame.pts >= until {
             self.phase = Phase::Watching;
         }
-        self.rates.fill(0.2);
+        self.group(dt);
+        self.learn(dt);
         Verdict::SceneChanged
     }
 
     fn changed_as_a_whole(&self) -> bool {
-        let flagged = self.cells.flagged();
-        let n = flagged.iter().filter(|f| **f).count();
-        n as f32 > WHOLE * flagged.len() as f32
+        let (w, h) = self.size;
+        let labelled = |part: &[u8]| u32::from(part.iter().map(|l| l & vote::ANY).sum::<u8>());
+        let n: u32 = (0..h)
+            .flat_map(|y| self.labels.line(y).chunks(128))
+            .map(labelled)
+            .sum();
+        n as f32 > WHOLE * (w * h) as f32
     }
 
     fn relearn(&mut self, frame: &GrayFrame<'_>, keep: bool) -> Verdict {
-        self.background.assign(frame, keep);
+        self.begin(frame, keep);
         self.tracks.clear();
-        self.still.fill(0.0);
-        self.rates.fill(0.2);
         self.phase = Phase::Settling {
             until: frame.pts + SETTLE,
         };
         Verdict::SceneChanged
     }
 
-    fn watch(&mut self, frame: &GrayFrame<'_>, dt: f32, sensitivity: u8) -> Verdict {
+    /// Finds what belongs together; absorbs what rests and what is only the trace of something that has gone.
+    fn group(&mut self, dt: f32) {
+        let ticks = self.stillness.follow(&self.picture, &self.labels, dt);
+        let watching = self.phase == Phase::Watching;
+        // What returns while the model is young has had little time to do so.
+        self.restless
+            .follow(&self.labels, ticks, dt, if watching { 1.0 } else { 3.0 });
+        let labels = if self.zones.limited() {
+            self.restrict();
+            &self.watched
+        } else {
+            &self.labels
+        };
+        let restless = &self.restless;
+        let planes = Planes {
+            labels,
+            votes: &self.model.votes,
+            lively: self.stillness.lively(),
+        };
+        self.finder.find(planes, |x, y| restless.weight(x, y));
+        let model = &self.model;
+        self.finder.measure_edges(
+            |g| g.area >= GHOST_AREA && g.rests(),
+            &self.picture,
+            |y| model.background(y),
+        );
+        self.mask.fill(0);
+        for (run, g) in self.finder.runs() {
+            let g = &self.finder.groups()[g];
+            if g.sure < SURE {
+                continue;
+            }
+            let (y, from, to) = (
+                usize::from(run.y),
+                usize::from(run.from),
+                usize::from(run.to),
+            );
+            let labels = &self.labels.line(y)[from..to];
+            for (m, l) in self.mask.line_mut(y)[from..to].iter_mut().zip(labels) {
+                *m = u8::from(l & vote::CLEAR != 0);
+            }
+            let still = self.stillness.seconds(y, (from + to) / 2);
+            if still >= ABSORB.as_secs_f32() || (still >= 1.0 && g.is_ghost()) {
+                self.model.absorb(
+                    &self.picture,
+                    y,
+                    from.saturating_sub(2),
+                    (to + 2).min(self.size.0),
+                );
+            }
+        }
+        self.entered.clear();
+        self.entered.resize(self.finder.groups().len(), 0);
+        if self.zones.limited() {
+            let cols = self.size.0.div_ceil(CELL);
+            for (run, g) in self.finder.runs() {
+                let row = usize::from(run.y) / CELL * cols;
+                for x in usize::from(run.from) / CELL..=usize::from(run.to - 1) / CELL {
+                    self.zones.enter(row + x, &mut self.entered[g]);
+                }
+            }
+        }
+        self.blobs.clear();
+        for (g, entered) in self.finder.groups().iter().zip(&self.entered) {
+            if g.sure >= SURE && !g.is_ghost() {
+                self.blobs.push(g.blob(*entered));
+            }
+        }
+        self.blobs
+            .sort_unstable_by(|a, b| b.mass.total_cmp(&a.mass));
+        self.blobs.truncate(MAX_BLOBS);
+    }
+
+    /// Leaves the labels of watched pixels only.
+    fn restrict(&mut self) {
+        let (w, h) = self.size;
+        let cols = w.div_ceil(CELL);
+        for y in 0..h {
+            let (from, to) = (self.labels.line(y), self.watched.line_mut(y));
+            for (x, (to, from)) in to.iter_mut().zip(from).enumerate() {
+                *to = if self.zones.watched(y / CELL * cols + x / CELL) {
+                    *from
+                } else {
+                    0
+                };
+            }
+        }
+    }
+
+    fn learn(&mut self, dt: f32) {
+        let rates = if self.age < BOOT {
+            self.model.put(&self.picture, self.age as usize);
+            Rates::default()
+        } else {
+            let own = (SAMPLES as f32 * dt / BACKGROUND_SECONDS * 256.0).clamp(1.0, 255.0);
+            Rates {
+                own: own as u8,
+                neighbour: (own * 0.5) as u8,
+            }
+        };
+        self.model.learn(&self.picture, &self.labels, rates);
+    }
+
+    fn watch(
+        &mut self,
+        frame: &GrayFrame<'_>,
+        dt: f32,
+        sensitivity: &dyn Fn(u64) -> u8,
+    ) -> Verdict {
         if self.changed_as_a_whole() {
             return self.relearn(frame, true);
         }
-        self.cells.count_beginnings(dt);
-        self.follow_stillness(frame, dt);
-        let (cols, _) = self.background.grid();
-        let (cells, zones, lively) = (&self.cells, &self.zones, &self.lively);
-        let flagged = cells.flagged();
-        let open = (0..flagged.len()).map(|i| flagged[i] && zones.watched(i));
-        let blobs = self.finder.find(open, cols, |i| {
-            let mut entered = 0;
-            zones.enter(i, &mut entered);
-            CellView {
-                mass: cells.mass()[i],
-                strength: cells.strength()[i],
-                lively: lively[i],
-                zones: entered,
-            }
-        });
+        self.group(dt);
         let pixels = frame.width * frame.height;
         let least = smallest_mass(u8::MAX, pixels);
-        let enough = blobs.partition_point(|b| b.mass >= least);
-        self.tracks.observe(&blobs[..enough], frame.pts, dt);
-        self.cells
-            .learn(&self.sums, (dt / NOISE_SECONDS).min(0.2), false);
-        self.choose_rates(dt);
-        self.verdict(frame, dt, smallest_mass(sensitivity, pixels))
+        let enough = self.blobs.partition_point(|b| b.mass >= least);
+        self.tracks.observe(&self.blobs[..enough], frame.pts, dt);
+        self.learn(dt);
+        self.verdict(frame, dt, |zones| smallest_mass(sensitivity(zones), pixels))
     }
 
-    /// Measures how long each flagged cell has not changed; absorbs what rests and takes back what was hidden.
-    fn follow_stillness(&mut self, frame: &GrayFrame<'_>, dt: f32) {
-        let blend = dt.min(0.5);
-        for i in 0..self.sums.len() {
-            let signed = self.sums[i].signed;
-            let tolerance = self.cells.tolerance(i) + self.slack;
-            let moved = (signed - self.settled[i]).abs() > tolerance;
-            self.settled[i] += (signed - self.settled[i]) * blend;
-            let differs = self.cells.flagged()[i];
-            self.lively[i] = differs && moved;
-            if !differs || moved {
-                self.still[i] = 0.0;
-            } else {
-                self.still[i] += dt;
-            }
-            let rested = self.still[i] >= ABSORB.as_secs_f32();
-            if differs && (rested || self.background.distance_to_spare(frame, i) < tolerance + 2.0)
-            {
-                self.background.swap(frame, i);
-                self.cells.clear(i);
-                self.settled[i] = 0.0;
-                self.still[i] = 0.0;
-            }
-        }
-    }
-
-    fn choose_rates(&mut self, dt: f32) {
-        let open = (dt / BACKGROUND_SECONDS).min(0.1);
-        let covered = (dt / COVERED_SECONDS).min(0.05);
-        for (r, f) in self.rates.iter_mut().zip(self.cells.flagged()) {
-            *r = if *f { covered } else { open };
-        }
-    }
-
-    fn verdict(&self, frame: &GrayFrame<'_>, dt: f32, least: f32) -> Verdict {
+    fn verdict(&self, frame: &GrayFrame<'_>, dt: f32, least: impl Fn(u64) -> f32) -> Verdict {
         let need = Persistence::for_interval(dt);
         let score = |t: &Track| {
             let (m, c) = (t.blob.mass, t.blob.strength);
-            m / (m + 4.0 * least) * (c / (c + 1.0))
+            m / (m + 4.0 * least(t.blob.zones)) * (c / (c + 1.0))
         };
         let mut moving: Vec<(f32, &Track, Pts)> = self
             .tracks
             .iter()
-            .filter_map(|t| t.moving(least, need).map(|since| (score(t), t, since)))
+            .filter_map(|t| {
+                t.moving(least(t.blob.zones), need)
+                    .map(|since| (score(t), t, since))
+            })
             .collect();
         moving.sort_by(|a, b| b.0.total_cmp(&a.0));
         let Some(&(score, ..)) = moving.first() else {
@@ -298,7 +480,7 @@ impl Scene {
             regions: moving
                 .iter()
                 .take(MAX_REGIONS)
-                .map(|(_, t, _)| t.blob.region(CELL, size))
+                .map(|(_, t, _)| t.blob.region(size))
                 .collect(),
             zones: (0..64).filter(|i| zones >> i & 1 == 1).collect(),
             // Never after the frame itself, even where a camera's time goes backwards.

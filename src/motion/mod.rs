@@ -3,16 +3,27 @@
 //! A [`Detector`] sees the frames of one camera in order and answers each with a [`Verdict`]. What the answers mean
 //! for events is decided in [`crate::recording`]; the algorithm can change behind this trait.
 
-mod background;
+mod align;
 mod blobs;
-mod cells;
 mod detector;
+#[cfg(test)]
+mod golden;
+mod plane;
+mod restless;
+mod runs;
+mod samples;
 mod sensitivity;
+#[doc(hidden)]
+pub mod stages;
+mod stillness;
+mod tamper;
 mod tracks;
+mod vote;
 mod zones;
 
 pub use detector::{ABSORB, CellDetector};
 pub use sensitivity::smallest_object;
+pub use tamper::Tamper;
 
 use crate::model::Region;
 use crate::time::Pts;
@@ -66,8 +77,14 @@ pub trait Detector: Send {
     fn observe(&mut self, frame: &GrayFrame<'_>) -> Verdict;
     /// Forgets the picture, keeps the settings: called after a reconnect.
     fn reset(&mut self);
+    /// What is wrong with the camera's view (covered, out of focus, turned away), as long as it is.
+    fn tamper(&self) -> Option<Tamper> {
+        None
+    }
 }
 
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod synthetic;
 #[cfg(test)]

@@ -26,6 +26,8 @@ pub struct Wall {
     pub offset: f32,
     /// Amplitude and phase of mains flicker as horizontal bands, share of the light.
     pub bands: (f32, f32),
+    /// Where the camera points, pixels.
+    pub shift: (f32, f32),
     state: u64,
     luma: Vec<u8>,
 }
@@ -39,9 +41,24 @@ impl Wall {
             gain: 1.0,
             offset: 0.0,
             bands: (0.0, 0.0),
+            shift: (0.0, 0.0),
             state: 0x9e37_79b9_7f4a_7c15,
             luma: vec![0; width * height],
         }
+    }
+
+    /// The wall itself, at any point: blocks, blended over a pixel at their edges as optics do.
+    fn texture(&self, x: f32, y: f32) -> f32 {
+        let block = |x: i32, y: i32| {
+            50.0 + (x.div_euclid(16) * 37 + y.div_euclid(12) * 53).rem_euclid(110) as f32
+        };
+        let (fx, fy) = (x - x.floor(), y - y.floor());
+        let (x, y) = (x.floor() as i32, y.floor() as i32);
+        if fx == 0.0 && fy == 0.0 {
+            return block(x, y);
+        }
+        let row = |y: i32| block(x, y) * (1.0 - fx) + block(x + 1, y) * fx;
+        row(y) * (1.0 - fy) + row(y + 1) * fy
     }
 
     fn random(&mut self) -> u64 {
@@ -63,9 +80,9 @@ impl Wall {
             let band = (y as f32 / self.height as f32 * 9.0 + self.bands.1).sin();
             let light = self.gain * (1.0 + self.bands.0 * band);
             for x in 0..self.width {
-                let mut v = 50.0 + (x / 16 * 37 + y / 12 * 53) as f32 % 110.0;
+                let mut v = self.texture(x as f32 + self.shift.0, y as f32 + self.shift.1);
                 for b in bodies {
-                    let (dx, dy) = (x as f32 - b.x, y as f32 - b.y);
+                    let (dx, dy) = (x as f32 + self.shift.0 - b.x, y as f32 + self.shift.1 - b.y);
                     if dx >= 0.0 && dx < b.w && dy >= 0.0 && dy < b.h {
                         v += b.contrast;
                     }
@@ -101,6 +118,7 @@ pub fn rectangle(name: &str, (x0, y0): (f32, f32), (x1, y1): (f32, f32)) -> Zone
     Zone {
         name: name.into(),
         points: vec![(x0, y0), (x1, y0), (x1, y1), (x0, y1)],
+        sensitivity: None,
     }
 }
 

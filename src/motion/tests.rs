@@ -231,6 +231,92 @@ fn an_excluded_area_never_reports_and_zones_are_named_by_index() {
     }
 }
 
+#[test]
+fn a_zone_may_be_more_or_less_sensitive_than_the_camera() {
+    let scene = |_: &mut Wall, t: f32| vec![body(t * 15.0, 61.0, 7.0, 8.0, 45.0)];
+    let at = |general, zone| {
+        let mut settings = config(general);
+        let mut all = rectangle("all", (0.0, 0.0), (1.0, 1.0));
+        all.sensitivity = zone;
+        settings.include = vec![all];
+        let mut wall = Wall::new(320, 180, 2.0);
+        moving(&play(&settings, &mut wall, 18.0, scene)).len()
+    };
+    assert_eq!((at(1, None), at(5, Some(1))), (0, 0));
+    assert!(at(1, Some(5)) > 60 && at(5, None) > 60);
+}
+
+#[test]
+fn a_trembling_camera_is_quiet_and_somebody_in_its_picture_is_found() {
+    let tremble = |t: f32| (3.0 * (t * 9.0).sin(), 2.5 * (t * 13.0).cos());
+    let shaken = |wall: &mut Wall, t: f32| {
+        wall.shift = tremble(t);
+    };
+    let quiet = play(
+        &config(8),
+        &mut Wall::new(320, 180, 2.0),
+        30.0,
+        |wall, t| {
+            shaken(wall, t);
+            vec![]
+        },
+    );
+    assert_eq!(moving(&quiet), NEVER);
+    let found = play(
+        &config(5),
+        &mut Wall::new(320, 180, 2.0),
+        20.0,
+        |wall, t| {
+            shaken(wall, t);
+            passer(t, 40.0)
+        },
+    );
+    let times = moving(&found);
+    assert!(times.len() > 25 && times[0] < 6.5, "{times:?}");
+}
+
+#[test]
+fn a_nudged_camera_is_a_changed_scene_or_nothing_and_calm_again_in_seconds() {
+    let verdicts = play(
+        &config(8),
+        &mut Wall::new(320, 180, 2.0),
+        40.0,
+        |wall, t| {
+            wall.shift = if t > 15.0 { (70.0, 31.0) } else { (0.0, 0.0) };
+            vec![]
+        },
+    );
+    assert_eq!(moving(&verdicts), NEVER);
+    assert!(verdicts.iter().any(|(_, v)| *v == Verdict::SceneChanged));
+    assert!(
+        verdicts
+            .iter()
+            .all(|(t, v)| *t < 22.0 || *v == Verdict::Quiet)
+    );
+}
+
+#[test]
+fn a_hand_before_the_lens_is_tampering_and_no_motion_for_long() {
+    let mut detector = CellDetector::new(&config(5));
+    let mut wall = Wall::new(320, 180, 2.0);
+    let mut told = Vec::new();
+    for i in 0..300 {
+        let t = i as f32 / 5.0;
+        (wall.gain, wall.offset) = if (30.0..50.0).contains(&t) {
+            (0.02, 20.0)
+        } else {
+            (1.0, 0.0)
+        };
+        detector.observe(&wall.frame(&[], pts(t)));
+        told.push((t, detector.tamper()));
+    }
+    let at = |s: f32| told[(s * 5.0) as usize].1;
+    assert_eq!(
+        (at(29.0), at(40.0), at(59.0)),
+        (None, Some(Tamper::Covered), None)
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -255,6 +341,39 @@ proptest! {
         let verdicts = play(&settings, &mut Wall::new(160, 120, 2.0), 10.0, scene);
         prop_assert_eq!(moving(&verdicts), Vec::<f32>::new());
     }
+
+    #[test]
+    fn a_ramp_of_brightness_is_quiet_whatever_its_size_and_speed(
+        from in 0.5f32..1.4, to in 0.5f32..1.4, seconds in 0.2f32..30.0, sigma in 0.0f32..4.0,
+    ) {
+        let verdicts = play(&config(10), &mut Wall::new(160, 120, sigma), 25.0, |wall, t| {
+            wall.gain = from + (to - from) * ((t - 6.0) / seconds).clamp(0.0, 1.0);
+            vec![]
+        });
+        prop_assert_eq!(moving(&verdicts), Vec::<f32>::new());
+    }
+
+    #[test]
+    fn where_something_walks_does_not_matter(x in 10.0f32..60.0, y in 10.0f32..80.0) {
+        let at = |dx: f32, dy: f32| {
+            let scene = |_: &mut Wall, t: f32| match t < 5.0 {
+                true => vec![],
+                false => vec![body(dx + (t - 5.0) * 20.0, dy, 12.0, 24.0, 60.0)],
+            };
+            moving(&play(&config(5), &mut Wall::new(320, 180, 1.0), 9.0, scene)).len() as i32
+        };
+        prop_assert!((at(x, y) - at(x + 64.0, y + 36.0)).abs() <= 2);
+    }
+}
+
+/// `MOTION_ROUNDS` makes it a longer hunt (`make fuzz-motion`).
+fn rounds() -> u32 {
+    let asked = std::env::var("MOTION_ROUNDS").ok();
+    asked.and_then(|r| r.parse().ok()).unwrap_or(24)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: rounds(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_size_stride_or_content_panics(

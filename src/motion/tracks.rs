@@ -24,21 +24,25 @@ const MISSES: u8 = 3;
 pub const STILL: Duration = Duration::from_millis(1500);
 /// Time over which a movement must be seen.
 const CONFIRM_SECONDS: f32 = 0.4;
-/// A blob is alive when this share of its cells changed.
+/// A blob is alive when this share of its pixels changed.
 const LIVELY: f32 = 0.08;
+/// A blob whose centre moved this many pixels is alive too, however slowly.
+const TRAVEL: f32 = 2.0;
 
 /// One followed blob.
 #[derive(Debug, Clone)]
 pub struct Track {
     /// The blob as last seen.
     pub blob: Blob,
-    /// Cells a second.
+    /// Pixels a second.
     velocity: (f32, f32),
     /// Latest first; mass 0 where it was not seen.
     history: [(Pts, f32); MEMORY],
     misses: u8,
     /// What appears without changing (a threshold that fell below an old difference) has never been alive.
     last_lively: Option<Pts>,
+    /// Where it was when it last went somewhere.
+    anchor: (f32, f32),
 }
 
 /// How many of how many frames must show a movement.
@@ -71,6 +75,7 @@ impl Track {
             history,
             misses: 0,
             last_lively: (blob.lively >= LIVELY).then_some(pts),
+            anchor: blob.centre,
         }
     }
 
@@ -89,14 +94,14 @@ impl Track {
         first.map(|(pts, _)| *pts)
     }
 
-    /// Distance to a blob in cells when it may be the same thing, `dt` seconds later.
+    /// Distance to a blob in pixels when it may be the same thing, `dt` seconds later.
     fn distance(&self, blob: &Blob, dt: f32) -> Option<f32> {
         let ahead = dt * (1 + u16::from(self.misses)) as f32;
         let x = self.blob.centre.0 + self.velocity.0 * ahead;
         let y = self.blob.centre.1 + self.velocity.1 * ahead;
         let apart = (x - blob.centre.0).hypot(y - blob.centre.1);
-        let reach = |b: &Blob| f32::from((b.x.1 - b.x.0).max(b.y.1 - b.y.0)) / 2.0 + 1.0;
-        let gate = reach(&self.blob) + reach(blob) + 12.0 * ahead.min(0.5);
+        let reach = |b: &Blob| f32::from((b.x.1 - b.x.0).max(b.y.1 - b.y.0)) / 2.0 + 4.0;
+        let gate = reach(&self.blob) + reach(blob) + 48.0 * ahead.min(0.5);
         let ratio = self.blob.mass / blob.mass.max(1.0);
         (apart <= gate && (0.1..=10.0).contains(&ratio)).then_some(apart)
     }
@@ -109,7 +114,12 @@ impl Track {
         );
         self.velocity.0 += (now.0 - self.velocity.0) * 0.5;
         self.velocity.1 += (now.1 - self.velocity.1) * 0.5;
-        if blob.lively >= LIVELY {
+        let gone = (blob.centre.0 - self.anchor.0).hypot(blob.centre.1 - self.anchor.1);
+        let travelled = gone >= TRAVEL;
+        if travelled {
+            self.anchor = blob.centre;
+        }
+        if blob.lively >= LIVELY || travelled {
             self.last_lively = Some(pts);
         }
         self.history[0] = (pts, blob.mass);
@@ -179,7 +189,6 @@ mod tests {
             strength: 2.0,
             lively: 1.0,
             zones: 0,
-            cells: 9,
         }
     }
 

@@ -75,6 +75,11 @@ impl ZoneMask {
         self.count
     }
 
+    /// Whether anything is not watched, or zones are to be told apart.
+    pub fn limited(&self) -> bool {
+        !self.zones.is_empty() || self.count < self.watched.len()
+    }
+
     /// Adds to `entered` the indices of the include zones that hold the cell; at most 64 zones are told apart.
     pub fn enter(&self, cell: usize, entered: &mut u64) {
         for (i, zone) in self.zones.iter().enumerate().take(64) {
@@ -108,6 +113,7 @@ mod tests {
         Zone {
             name: "z".into(),
             points: points.to_vec(),
+            sensitivity: None,
         }
     }
 

@@ -5,6 +5,8 @@
 
 pub mod draw;
 pub mod heat;
+pub mod intervals;
+pub mod masks;
 pub mod replay;
 pub mod suggest;
 pub mod zones;

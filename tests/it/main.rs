@@ -23,6 +23,7 @@ mod dice;
 mod disk_faults;
 mod doctor;
 mod edge;
+mod eval;
 mod expiry;
 mod export;
 mod fixture;

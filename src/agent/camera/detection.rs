@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use crate::config::MotionConfig;
 use crate::media::sampler::{Fed, Sampler, SamplerEvent};
 use crate::media::{Caps, OwnedGray, Packet, TrackCaps};
-use crate::motion::{CellDetector, Detector, GrayFrame, Verdict};
+use crate::motion::{CellDetector, Detector, GrayFrame, Tamper, Verdict};
 use crate::time::Pts;
 
 /// Widest picture that is analysed, in pixels.
@@ -24,6 +24,8 @@ pub struct Detection {
     frames: mpsc::Receiver<SamplerEvent>,
     tx: mpsc::Sender<SamplerEvent>,
     state: &'static str,
+    /// What was last told of the view.
+    told: Option<Tamper>,
 }
 
 impl Detection {
@@ -39,6 +41,7 @@ impl Detection {
             frames,
             tx,
             state,
+            told: None,
         }
     }
 
@@ -120,6 +123,14 @@ impl Detection {
             Verdict::SceneChanged => "scene_changed",
         };
         (frame.pts, verdict)
+    }
+
+    /// What is newly wrong with the view: each thing once, until the view is right again.
+    pub fn newly_tampered(&mut self) -> Option<Tamper> {
+        let now = self.detector.tamper();
+        let news = now.filter(|_| now != self.told);
+        self.told = now;
+        news
     }
 
     fn failed(&mut self, text: &str) {

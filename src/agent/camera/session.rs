@@ -348,6 +348,9 @@ impl Session {
         self.newest = pts;
         let actions = self.machine.observe(pts, &verdict);
         self.act(actions, anchor).await;
+        if let Some(tamper) = self.detection.newly_tampered() {
+            self.tell_tamper(tamper).await;
+        }
         if let Verdict::Motion(activity) = &verdict
             && self.active.is_some()
             && self.config.motion.pictures

@@ -1,6 +1,7 @@
 //! `motion`: recorded clips judged by the live code, so that settings are chosen by looking instead of guessing.
 
 mod clips;
+mod eval;
 mod labels;
 mod pictures;
 mod replay;
@@ -21,6 +22,8 @@ pub enum MotionCommand {
     Replay(replay::ReplayArgs),
     /// Propose exclude zones and a sensitivity from clips labelled wanted and unwanted, and say what they would change.
     Suggest(suggest::SuggestArgs),
+    /// Score detection against labelled footage: masks by the CDnet protocol, and intervals.
+    Eval(eval::EvalArgs),
 }
 
 /// Runs what was asked for; `config` is the file that the command line names.
@@ -28,6 +31,7 @@ pub fn run(command: &MotionCommand, config: Option<&Path>) -> anyhow::Result<Exi
     match command {
         MotionCommand::Replay(args) => replay::run(args, config),
         MotionCommand::Suggest(args) => suggest::run(args, config),
+        MotionCommand::Eval(args) => eval::run(args, config),
     }
 }
 

@@ -151,6 +151,7 @@ mod tests {
         let zone = Zone {
             name: String::new(),
             points: vec![(0.0, 0.0), (0.1, 0.0), (0.1, 0.1), (0.0, 0.1)],
+            sensitivity: None,
         };
         let region = Region {
             x: 0.5,

@@ -5,6 +5,7 @@ use crate::agent::journal::Fact;
 use crate::agent::records::{self, Ending, MotionDetail};
 use crate::db::events::EventFacts;
 use crate::model::{EventId, RecordId};
+use crate::motion::Tamper;
 use crate::recording::event::Facts;
 use crate::time::{Anchor, Pts};
 
@@ -133,6 +134,25 @@ impl Session {
             zones: facts.zones.iter().filter_map(name).collect(),
             rev: facts.rev,
         }
+    }
+
+    /// `camera.degraded`: the camera delivers, but no longer sees its scene.
+    pub(super) async fn tell_tamper(&mut self, tamper: Tamper) {
+        let camera = self.config.id.as_str();
+        let detail = match tamper {
+            Tamper::Covered => {
+                "hardly anything is seen: the camera is covered or the scene is dark"
+            }
+            Tamper::Defocused => "the picture has lost its focus",
+            Tamper::Turned => "the camera looks elsewhere",
+        };
+        tracing::warn!(camera, tamper = tamper.code(), "the view is wrong");
+        let time = &self.context.time;
+        let rev = u64::try_from(time.wall().0 / 1000).unwrap_or(0);
+        let reason = format!("view_{}", tamper.code());
+        let record =
+            records::camera_degraded(self.record_id(), camera, &reason, detail, rev, time.mono());
+        self.context.journal.write(Fact::Told, vec![record]).await;
     }
 
     fn record_id(&self) -> RecordId {

@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         sensitivity: 5,
         fps,
         pictures: false,
+        severity: sentrycam::model::Severity::Warning,
         include: Vec::new(),
         exclude: Vec::new(),
     });

@@ -53,10 +53,26 @@ pub struct CameraStatus {
     pub dropped: u64,
     /// `off`, `quiet`, `motion`, `warming`, `failed`.
     pub detection: String,
+    /// What of the stream is decoded for the detection; absent while nothing is, and for raw cameras.
+    #[serde(default)]
+    pub decoding: Option<Decoding>,
     /// An event is going on.
     pub event_active: bool,
     /// A clip is being written.
     pub recording: bool,
+}
+
+/// How much of a stream is decoded for the detection, and why.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Decoding {
+    /// `all`, `all: learning`, `key frames`, `looking`, `all: key frames too far apart`, `all: key frames tell too little`.
+    pub mode: String,
+    /// Share of the packets of the last minutes, 0..1.
+    pub share: Option<f64>,
+    /// GStreamer's name of the decoder.
+    pub decoder: String,
+    /// Packets that were to be decoded and were not: the decoder is too slow.
+    pub lost: u64,
 }
 
 /// The whole document.

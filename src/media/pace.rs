@@ -29,6 +29,11 @@ impl Pace {
             .is_none_or(|n| pts + slack >= n || pts + self.interval * 3 < n)
     }
 
+    /// Forgets the grid.
+    pub(super) fn restart(&mut self) {
+        self.next = None;
+    }
+
     /// Notes that the picture at `pts` was chosen.
     pub(super) fn take(&mut self, pts: Pts) {
         let even = self.next.map(|n| n + self.interval);
@@ -51,25 +56,43 @@ impl Pace {
 /// Most chosen pictures that may be in the decoder; beyond them the oldest is given up.
 const MOST_WANTED: usize = 64;
 
+/// What is known of a chosen picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// A key frame.
+    pub key: bool,
+    /// Times that the sampler had been rewound when it was chosen.
+    pub run: u64,
+}
+
 /// Chosen pictures that have not come out of the decoder yet, by their pts.
 #[derive(Debug, Default)]
-pub(super) struct Wanted(VecDeque<Pts>);
+pub(super) struct Wanted(VecDeque<(Pts, Mark)>);
 
 impl Wanted {
     /// The picture at `pts` goes in. One from before those that wait is a step backwards of the clock: they are given up.
-    pub(super) fn add(&mut self, pts: Pts) {
-        self.0.retain(|w| *w < pts);
+    pub(super) fn add(&mut self, pts: Pts, mark: Mark) {
+        self.0.retain(|w| w.0 < pts && w.1.run == mark.run);
         if self.0.len() == MOST_WANTED {
             self.0.pop_front();
         }
-        self.0.push_back(pts);
+        self.0.push_back((pts, mark));
     }
 
-    /// Whether the picture at `pts`, which came out, is a chosen one, or the first after a chosen one that was lost.
-    pub(super) fn is(&mut self, pts: Pts) -> bool {
-        let over = self.0.iter().take_while(|w| **w <= pts).count();
-        self.0.drain(..over);
-        over > 0
+    /// Nothing is waited for.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The mark of the picture at `pts`, which came out, where it is a chosen one, or the first after a chosen one that was
+    /// lost.
+    pub(super) fn is(&mut self, pts: Pts) -> Option<Mark> {
+        let over = self.0.iter().take_while(|w| w.0 <= pts).count();
+        let (last, mark) = self.0.drain(..over).next_back()?;
+        Some(Mark {
+            key: mark.key && last == pts,
+            ..mark
+        })
     }
 }
 
@@ -128,14 +151,22 @@ mod tests {
 
     #[test]
     fn chosen_pictures_are_known_again_and_a_lost_one_is_replaced_by_the_next() {
+        let mark = Mark { key: true, run: 0 };
         let mut wanted = Wanted::default();
-        (0..100).for_each(|n| wanted.add(Pts(n * 10)));
-        assert!(!wanted.is(Pts(0)), "only so many are kept");
-        assert!(wanted.is(Pts(360)) && !wanted.is(Pts(361)) && !wanted.is(Pts(360)));
-        assert!(wanted.is(Pts(372)), "370 was lost");
-        assert!(wanted.is(Pts(990)) && !wanted.is(Pts(991)));
-        wanted.add(Pts(5_000));
-        wanted.add(Pts(7));
-        assert!(wanted.is(Pts(7)), "the clock went backwards");
+        (0..100).for_each(|n| wanted.add(Pts(n * 10), mark));
+        let mut is = |pts| wanted.is(Pts(pts)).is_some();
+        assert!(!is(0), "only so many are kept");
+        assert!(is(360) && !is(361) && !is(360));
+        let other = wanted.is(Pts(372)).unwrap();
+        assert!(!other.key, "370 was lost, and this is another picture");
+        assert_eq!(wanted.is(Pts(990)), Some(mark));
+        assert_eq!(wanted.is(Pts(991)), None);
+        wanted.add(Pts(5_000), mark);
+        wanted.add(Pts(7), mark);
+        assert_eq!(wanted.is(Pts(7)), Some(mark), "the clock went backwards");
+        wanted.add(Pts(8), mark);
+        let again = Mark { run: 1, ..mark };
+        wanted.add(Pts(9), again);
+        assert_eq!(wanted.is(Pts(9)), Some(again), "rewound");
     }
 }

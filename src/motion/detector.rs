@@ -114,7 +114,7 @@ impl Detector for CellDetector {
 }
 
 /// Whether the bytes hold the picture that the sizes promise.
-fn well_formed(f: &GrayFrame<'_>) -> bool {
+pub fn well_formed(f: &GrayFrame<'_>) -> bool {
     let needed = || {
         f.stride
             .checked_mul(f.height.checked_sub(1)?)?

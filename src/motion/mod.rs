@@ -11,8 +11,9 @@ mod sensitivity;
 mod tracks;
 mod zones;
 
-pub use detector::{ABSORB, CellDetector};
+pub use detector::{ABSORB, CellDetector, well_formed};
 pub use sensitivity::smallest_object;
+pub use zones::ZoneMask;
 
 use crate::model::Region;
 use crate::time::Pts;
@@ -69,6 +70,6 @@ pub trait Detector: Send {
 }
 
 #[cfg(test)]
-mod synthetic;
+pub(crate) mod synthetic;
 #[cfg(test)]
 mod tests;

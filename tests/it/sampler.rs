@@ -27,7 +27,7 @@ fn see(caps: &gst::Caps, packets: &[Packet], fps: f32, expected: usize) -> Vec<O
     }
     s.drain();
     wait_until(20, "the expected pictures", || {
-        while let Ok(SamplerEvent::Frame(f)) = rx.try_recv() {
+        while let Ok(SamplerEvent::Frame(f, _)) = rx.try_recv() {
             frames.push(f);
         }
         frames.len() >= expected
@@ -129,7 +129,7 @@ fn key_frames_alone_come_at_once_when_drained() {
         wait_until(
             10,
             "the key frame's picture",
-            || matches!(rx.try_recv(), Ok(SamplerEvent::Frame(f)) if f.pts == key.pts),
+            || matches!(rx.try_recv(), Ok(SamplerEvent::Frame(f, _)) if f.pts == key.pts),
         );
     }
     // A whole GOP after that.
@@ -181,7 +181,7 @@ fn a_broken_stream_is_survived_or_reported() {
         10,
         "pictures after the damage, or the failure",
         || match rx.try_recv() {
-            Ok(SamplerEvent::Frame(f)) => f.pts > last,
+            Ok(SamplerEvent::Frame(f, _)) => f.pts > last,
             Ok(SamplerEvent::Failed(text)) => !text.is_empty(),
             Err(_) => false,
         },

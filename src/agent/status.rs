@@ -69,6 +69,10 @@ pub struct Decoding {
     pub mode: String,
     /// Share of the packets of the last minutes, 0..1.
     pub share: Option<f64>,
+    /// Packets decoded since the stream began.
+    pub decoded: u64,
+    /// Packets of video since the stream began.
+    pub packets: u64,
     /// GStreamer's name of the decoder.
     pub decoder: String,
     /// Packets that were to be decoded and were not: the decoder is too slow.

@@ -7,48 +7,61 @@ use crate::time::Pts;
 
 /// Chooses about `fps` pictures a second by their pts, evenly, whatever the camera's own rate.
 #[derive(Debug, Clone)]
-pub(super) struct Pace {
+pub struct Pace {
     interval: Duration,
     next: Option<Pts>,
+    /// The newest key frame that was chosen.
+    key: Option<Pts>,
 }
+
+/// A key frame is chosen, whatever the grid, when the last chosen one is this long ago: key frames are compared with
+/// each other (decode on demand).
+const KEYS_APART: Duration = Duration::from_millis(800);
 
 impl Pace {
     /// `fps` ≤ 0 or not a number chooses every picture.
-    pub(super) fn new(fps: f32) -> Pace {
+    pub fn new(fps: f32) -> Pace {
         let interval = Duration::try_from_secs_f32(1.0 / fps).unwrap_or_default();
         Pace {
             interval,
             next: None,
+            key: None,
         }
     }
 
     /// Whether the picture at `pts` is wanted; a clock that went backwards by more than two intervals starts again.
-    pub(super) fn due(&self, pts: Pts) -> bool {
+    pub fn due(&self, pts: Pts) -> bool {
         let slack = self.interval / 10;
         self.next
             .is_none_or(|n| pts + slack >= n || pts + self.interval * 3 < n)
     }
 
     /// Forgets the grid.
-    pub(super) fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.next = None;
+        self.key = None;
     }
 
     /// Notes that the picture at `pts` was chosen.
-    pub(super) fn take(&mut self, pts: Pts) {
+    pub fn take(&mut self, pts: Pts) {
         let even = self.next.map(|n| n + self.interval);
         // Keeps the even grid where pictures come in time, and starts a new one after a gap or a step backwards.
         let in_time = |n: &Pts| *n > pts && n.since(pts) <= self.interval * 2;
         self.next = Some(even.filter(in_time).unwrap_or(pts + self.interval));
     }
 
-    /// Whether the picture at `pts` comes about half an interval or less before the next one that is wanted.
-    pub(super) fn nearly(&self, pts: Pts) -> bool {
-        self.next.is_none_or(|n| pts + self.interval * 3 / 5 >= n)
+    /// Whether the key frame at `pts` is chosen: it comes about half an interval or less before the next picture that is
+    /// wanted, or long after the last chosen key frame.
+    pub fn key_due(&self, pts: Pts) -> bool {
+        let apart = |k: Pts| pts < k || pts.since(k) >= KEYS_APART;
+        self.due(pts)
+            || self.next.is_none_or(|n| pts + self.interval * 3 / 5 >= n)
+            || self.key.is_none_or(apart)
     }
 
     /// Notes that the key frame at `pts` was chosen: the grid begins there.
-    pub(super) fn take_key(&mut self, pts: Pts) {
+    pub fn take_key(&mut self, pts: Pts) {
+        self.key = Some(pts);
         self.next = Some(pts + self.interval);
     }
 }
@@ -143,10 +156,12 @@ mod tests {
     fn a_key_frame_that_comes_a_little_early_begins_the_grid_anew() {
         let ms = |n: u64| Pts(n * 1_000_000);
         let mut pace = Pace::new(5.0);
-        pace.take(ms(0));
-        assert!(!pace.nearly(ms(70)) && pace.nearly(ms(100)) && !pace.due(ms(100)));
+        pace.take_key(ms(0));
+        assert!(!pace.key_due(ms(70)) && pace.key_due(ms(100)) && !pace.due(ms(100)));
         pace.take_key(ms(100));
         assert!(!pace.due(ms(270)) && pace.due(ms(300)));
+        (1..10).for_each(|n| pace.take(ms(100 + 200 * n)));
+        assert!(pace.key_due(ms(1970)), "long after the last one");
     }
 
     #[test]

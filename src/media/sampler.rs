@@ -218,7 +218,7 @@ impl Sampler {
             self.behind = true;
             return Fed::Dropped;
         }
-        let wanted = self.pace.due(packet.pts) || packet.key && self.pace.nearly(packet.pts);
+        let wanted = self.pace.due(packet.pts) || packet.key && self.pace.key_due(packet.pts);
         if !wanted && !packet.key && self.is_disposable(packet) {
             self.spared += 1;
             return Fed::Skipped;

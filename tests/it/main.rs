@@ -17,6 +17,7 @@ mod clip;
 mod commands;
 mod crash;
 mod db_check;
+mod demand;
 mod device;
 mod dice;
 mod disk_faults;

@@ -64,6 +64,8 @@ impl Detection {
         Some(Decoding {
             mode: self.reader.mode().map_or("all", word).to_owned(),
             share: self.reader.share().map(f64::from),
+            decoded: self.reader.totals().0,
+            packets: self.reader.totals().1,
             decoder: current.name().to_owned(),
             lost: self.reader.lost(),
         })
@@ -101,6 +103,11 @@ impl Detection {
         if self.config.enabled {
             self.state = "warming";
         }
+    }
+
+    /// Other decoders than those that are installed, from the next start on.
+    pub fn decode_with(&mut self, decoders: Decoders) {
+        self.decoders = Some(decoders);
     }
 
     /// The next packet of the stream that is watched.

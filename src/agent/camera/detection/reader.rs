@@ -39,8 +39,11 @@ pub struct Reader {
     run: u64,
     /// The newest picture that came out.
     seen: Option<Pts>,
+    /// Of the last minutes.
     packets: u64,
     fed: u64,
+    /// Decoded, seen; of the whole stream.
+    totals: (u64, u64),
     lost: u64,
 }
 
@@ -59,6 +62,7 @@ impl Reader {
             seen: None,
             packets: 0,
             fed: 0,
+            totals: (0, 0),
             lost: 0,
         }
     }
@@ -71,6 +75,11 @@ impl Reader {
     /// Share of the packets of the last minutes that were decoded, 0..1.
     pub fn share(&self) -> Option<f32> {
         (self.packets > 0).then(|| (self.fed as f32 / self.packets as f32).min(1.0))
+    }
+
+    /// Packets decoded and packets seen since the stream began.
+    pub fn totals(&self) -> (u64, u64) {
+        self.totals
     }
 
     /// Packets that should have been decoded and were not, because the decoder is too slow.
@@ -147,7 +156,9 @@ impl Reader {
         }
         let before = decoder.sampler().counts().fed;
         let fed = decoder.push(packet, now);
-        self.fed += decoder.sampler().counts().fed - before;
+        let taken = decoder.sampler().counts().fed - before;
+        self.fed += taken;
+        self.totals.0 += taken;
         self.lost += u64::from(fed == Fed::Dropped);
         fed != Fed::Failed
     }
@@ -214,6 +225,7 @@ impl Reader {
 
     fn count(&mut self) {
         self.packets += 1;
+        self.totals.1 += 1;
         if self.packets >= 2 * FORGET {
             self.packets /= 2;
             self.fed /= 2;

@@ -1,6 +1,7 @@
 # make demo [SECONDS=60] [CAMERA=rtsp://… | /dev/video0]   the whole story, on real video
 # make test                                               everything that CI runs
 # make bench                                              figures, into target/bench/*.json and on the screen
+# make bench-motion [RECALL=DIR]                         what detection costs, beside motion and GStreamer; what it misses
 # make crash [ROUNDS=100]                                 kill -9 at random moments
 # make upload-cuts [ROUNDS=200]                           uploads that are cut at random offsets
 # make live-sessions [ROUNDS=1000]                       live sessions started and stopped; what is left of them
@@ -17,7 +18,7 @@ PACKAGES := gcc pkg-config libclang-dev libgstreamer1.0-dev libgstreamer-plugins
     gstreamer1.0-libav gstreamer1.0-rtsp gstreamer1.0-x gstreamer1.0-tools glib-networking ca-certificates ffmpeg mosquitto postgresql \
     python3-venv procps util-linux dbus-daemon
 
-.PHONY: demo test bench crash broker-kills upload-cuts live-sessions deps deny lint footage
+.PHONY: demo test bench bench-motion crash broker-kills upload-cuts live-sessions deps deny lint footage
 
 demo: deps footage
 	$(CARGO) build -q --workspace --bins
@@ -57,6 +58,15 @@ bench: deps footage
 	target/release/sentrycam-bench drain
 	target/release/sentrycam-bench upload
 	$(CARGO) bench --workspace --bench motion --bench outbox --bench signing
+
+# What detection costs and misses; RECALL names a directory of labelled clips (NAME/clip.mp4, NAME/events.json).
+bench-motion: deps footage
+	cross/deps.sh motion
+	$(CARGO) build --release --workspace
+	target/release/sentrycam-bench demand
+ifdef RECALL
+	target/release/sentrycam-bench recall $(RECALL)
+endif
 
 footage: deps
 	@tests/footage.sh target/footage

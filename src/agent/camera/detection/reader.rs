@@ -165,6 +165,7 @@ impl Reader {
 
     /// A picture came out of the decoder; answers whether the detector may see it.
     pub fn picture(&mut self, frame: &OwnedGray, mark: Mark) -> bool {
+        tracing::trace!(pts = frame.pts.0, ?mark, run = self.run, seen = ?self.seen, mode = ?self.mode(), "picture");
         // What was in the decoder before it is rewound comes again, in order.
         if self.rewind || mark.run != self.run || self.seen.is_some_and(|seen| frame.pts <= seen) {
             return false;

@@ -78,18 +78,28 @@ pub struct Mark {
     pub run: u64,
 }
 
-/// Chosen pictures that have not come out of the decoder yet, by their pts.
+/// A chosen picture in the decoder.
+#[derive(Debug, Clone, Copy)]
+struct Awaited {
+    /// Its time in the decoder.
+    at: Pts,
+    pts: Pts,
+    mark: Mark,
+}
+
+/// Chosen pictures that have not come out of the decoder yet, by their time in the decoder.
 #[derive(Debug, Default)]
-pub(super) struct Wanted(VecDeque<(Pts, Mark)>);
+pub(super) struct Wanted(VecDeque<Awaited>);
 
 impl Wanted {
-    /// The picture at `pts` goes in. One from before those that wait is a step backwards of the clock: they are given up.
-    pub(super) fn add(&mut self, pts: Pts, mark: Mark) {
-        self.0.retain(|w| w.0 < pts && w.1.run == mark.run);
+    /// The picture of `pts` goes in as `at`. One from before those that wait is a step backwards of the clock: they are
+    /// given up, as is what is left of another run.
+    pub(super) fn add(&mut self, at: Pts, pts: Pts, mark: Mark) {
+        self.0.retain(|w| w.at < at && w.mark.run == mark.run);
         if self.0.len() == MOST_WANTED {
             self.0.pop_front();
         }
-        self.0.push_back((pts, mark));
+        self.0.push_back(Awaited { at, pts, mark });
     }
 
     /// Nothing is waited for.
@@ -97,15 +107,53 @@ impl Wanted {
         self.0.is_empty()
     }
 
-    /// The mark of the picture at `pts`, which came out, where it is a chosen one, or the first after a chosen one that was
-    /// lost.
-    pub(super) fn is(&mut self, pts: Pts) -> Option<Mark> {
-        let over = self.0.iter().take_while(|w| w.0 <= pts).count();
-        let (last, mark) = self.0.drain(..over).next_back()?;
-        Some(Mark {
-            key: mark.key && last == pts,
-            ..mark
-        })
+    /// Pts and mark of the picture that came out as `at`, where it is a chosen one, or the first after a chosen one that
+    /// was lost.
+    pub(super) fn is(&mut self, at: Pts) -> Option<(Pts, Mark)> {
+        let over = self.0.iter().take_while(|w| w.at <= at).count();
+        let last = self.0.drain(..over).next_back()?;
+        let mark = Mark {
+            key: last.mark.key && last.at == at,
+            ..last.mark
+        };
+        Some((last.pts + at.since(last.at), mark))
+    }
+}
+
+/// The decoder's time: rises for ever, since GStreamer's decoders put their newest time on every picture that lies before
+/// it, and what is read again lies before.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rising {
+    /// Pts of the first packet of this run, and its time.
+    from: Option<(Pts, Pts)>,
+    newest: Pts,
+}
+
+/// Between two runs: more than pictures may come before their key frame.
+const BETWEEN: Duration = Duration::from_secs(2);
+
+impl Rising {
+    /// The next packet begins a run.
+    pub(super) fn restart(&mut self) {
+        self.from = None;
+    }
+
+    /// The time for `pts`. A step backwards of the clock begins a run, too.
+    pub(super) fn at(&mut self, pts: Pts) -> Pts {
+        if self
+            .from
+            .is_some_and(|(first, _)| first.since(pts) > BETWEEN)
+        {
+            self.from = None;
+        }
+        let (first, zero) = *self.from.get_or_insert((pts, self.newest + BETWEEN));
+        let at = if pts >= first {
+            zero + pts.since(first)
+        } else {
+            zero - first.since(pts)
+        };
+        self.newest = self.newest.max(at);
+        at
     }
 }
 
@@ -168,20 +216,37 @@ mod tests {
     fn chosen_pictures_are_known_again_and_a_lost_one_is_replaced_by_the_next() {
         let mark = Mark { key: true, run: 0 };
         let mut wanted = Wanted::default();
-        (0..100).for_each(|n| wanted.add(Pts(n * 10), mark));
-        let mut is = |pts| wanted.is(Pts(pts)).is_some();
-        assert!(!is(0), "only so many are kept");
-        assert!(is(360) && !is(361) && !is(360));
-        let other = wanted.is(Pts(372)).unwrap();
-        assert!(!other.key, "370 was lost, and this is another picture");
-        assert_eq!(wanted.is(Pts(990)), Some(mark));
-        assert_eq!(wanted.is(Pts(991)), None);
-        wanted.add(Pts(5_000), mark);
-        wanted.add(Pts(7), mark);
-        assert_eq!(wanted.is(Pts(7)), Some(mark), "the clock went backwards");
-        wanted.add(Pts(8), mark);
+        (0..100).for_each(|n| wanted.add(Pts(n * 10), Pts(1_000 + n * 10), mark));
+        let mut is = |at| wanted.is(Pts(at));
+        assert_eq!(is(0), None, "only so many are kept");
+        assert_eq!(is(360), Some((Pts(1_360), mark)));
+        assert_eq!((is(361), is(360)), (None, None));
+        let other = Mark { key: false, run: 0 };
+        assert_eq!(is(372), Some((Pts(1_372), other)), "370 was lost");
+        assert_eq!(is(990), Some((Pts(1_990), mark)));
+        assert_eq!(is(991), None);
+        wanted.add(Pts(5_000), Pts(0), mark);
+        wanted.add(Pts(5_001), Pts(1), mark);
         let again = Mark { run: 1, ..mark };
-        wanted.add(Pts(9), again);
-        assert_eq!(wanted.is(Pts(9)), Some(again), "rewound");
+        wanted.add(Pts(6_000), Pts(0), again);
+        assert_eq!(wanted.is(Pts(6_000)), Some((Pts(0), again)), "rewound");
+        assert!(wanted.is_empty());
+    }
+
+    #[test]
+    fn the_decoders_time_rises_whatever_is_read_again() {
+        let s = |n: u64| Pts(n * 1_000_000_000);
+        let mut rising = Rising::default();
+        let first = rising.at(s(10));
+        assert_eq!(rising.at(s(14)).since(first), Duration::from_secs(4));
+        assert!(rising.at(s(13)) > first, "a B-frame stays in order");
+        rising.restart();
+        let again = rising.at(s(12));
+        assert!(again > rising.at(s(11)) && rising.at(s(11)) > first + Duration::from_secs(4));
+        let newest = rising.at(s(15));
+        assert!(
+            rising.at(s(1)) > newest,
+            "the camera's clock went backwards"
+        );
     }
 }

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use super::gst::{GstError, chain, make};
 use super::nal::Nal;
 pub use super::pace::Mark;
-use super::pace::{Pace, Wanted};
+use super::pace::{Pace, Rising, Wanted};
 use super::plane::{self, Plane};
 use super::{OwnedGray, Packet, Track, teardown};
 use crate::demand::rank;
@@ -106,6 +106,7 @@ pub struct Sampler {
     /// Packets were dropped and no key frame came since.
     behind: bool,
     run: u64,
+    times: Rising,
     fed: u64,
     spared: u64,
     packets_dropped: u64,
@@ -184,6 +185,7 @@ impl Sampler {
             needs_key: true,
             behind: false,
             run: 0,
+            times: Rising::default(),
             fed: 0,
             spared: 0,
             packets_dropped: 0,
@@ -223,10 +225,11 @@ impl Sampler {
             self.spared += 1;
             return Fed::Skipped;
         }
+        let at = self.times.at(packet.pts);
         let mut buffer = packet.buffer.copy();
         if let Some(b) = buffer.get_mut() {
-            // The picture carries the session's time; decoding order is the order of the packets.
-            b.set_pts(gst::ClockTime::from_nseconds(packet.pts.0));
+            // Decoding order is the order of the packets.
+            b.set_pts(gst::ClockTime::from_nseconds(at.0));
             b.set_dts(gst::ClockTime::NONE);
         }
         self.needs_key = false;
@@ -244,7 +247,7 @@ impl Sampler {
             key: packet.key,
             run: self.run,
         };
-        self.shared.wanted().add(packet.pts, mark);
+        self.shared.wanted().add(at, packet.pts, mark);
         self.fed += self.held.len() as u64;
         let group: gst::BufferList = self.held.drain(..).collect();
         match self.source.push_buffer_list(group) {
@@ -269,6 +272,7 @@ impl Sampler {
     pub fn rewind(&mut self) -> u64 {
         self.drain();
         self.pace.restart();
+        self.times.restart();
         self.run += 1;
         self.run
     }
@@ -353,11 +357,11 @@ fn callbacks(
     AppSinkCallbacks::builder()
         .new_sample(move |sink| {
             let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-            let pts = sample.buffer().and_then(gst::BufferRef::pts);
-            let Some(pts) = pts.map(|p| Pts(p.nseconds())) else {
+            let at = sample.buffer().and_then(gst::BufferRef::pts);
+            let Some(at) = at.map(|p| Pts(p.nseconds())) else {
                 return Ok(gst::FlowSuccess::Ok);
             };
-            let Some(mark) = shared.wanted().is(pts) else {
+            let Some((pts, mark)) = shared.wanted().is(at) else {
                 return Ok(gst::FlowSuccess::Ok);
             };
             let Some(frame) = grey(&sample, pts, max_width) else {

@@ -1,7 +1,7 @@
 # make demo [SECONDS=60] [CAMERA=rtsp://… | /dev/video0]   the whole story, on real video
 # make test                                               everything that CI runs
 # make bench                                              figures, into target/bench/*.json and on the screen
-# make bench-motion [DIR=footage] [OPTIONS=--fast]        detection beside OpenCV and motion; needs PyPI once
+# make bench-motion [DIR=footage] [OPTIONS=--fast]        detection beside OpenCV, motion and GStreamer: quality, cost, recall
 # make fuzz-motion [ROUNDS=2000]                          the detector on any bytes
 # make deb [ARCH=amd64|arm64|armhf]                        target/deb/sentrycam_VERSION_ARCH.deb
 # make package-test                                       its contents, and its life in a clean Debian 12 and 13 (root)
@@ -70,8 +70,12 @@ bench: deps footage
 # DIR: labelled footage as `sentrycam motion eval` reads it.
 bench-motion: deps footage
 	cross/deps.sh motion
-	$(CARGO) build --release --workspace --bins
+	$(CARGO) build --release --workspace
+	target/release/sentrycam-bench demand
 	tests/bench/motion.sh target/release/sentrycam $(DIR) $(OPTIONS)
+ifdef DIR
+	target/release/sentrycam-bench recall $(DIR)
+endif
 
 fuzz-motion: ROUNDS = 2000
 fuzz-motion:

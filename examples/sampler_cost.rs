@@ -281,7 +281,7 @@ fn sampler((caps, packets): &(gst::Caps, Vec<Packet>), fps: u32, keys: bool) -> 
     }
     let cost = cpu_ms() - before;
     let mut frames = 0;
-    while let Ok(SamplerEvent::Frame(_)) = rx.try_recv() {
+    while let Ok(SamplerEvent::Frame(..)) = rx.try_recv() {
         frames += 1;
     }
     if frames == 0 {

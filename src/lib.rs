@@ -12,7 +12,7 @@
 //! | 4 composition | `main`, [`cli`], [`daemon`] |
 //! | 3 tasks | [`agent`] |
 //! | 2 adapters | [`media`], [`db`], [`cloud`], [`spool`], [`board`], [`supervise`] |
-//! | 1 decisions | [`motion`], [`recording`], [`claim`], [`command`], [`link`], [`live`], [`outbox`], [`restart`], [`wire`], [`tuning`], [`twin`], [`upload`], [`config`] |
+//! | 1 decisions | [`motion`], [`demand`], [`recording`], [`claim`], [`command`], [`link`], [`live`], [`outbox`], [`restart`], [`wire`], [`tuning`], [`twin`], [`upload`], [`config`] |
 //! | 0 vocabulary | [`model`], [`time`], [`units`] |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -26,6 +26,7 @@ pub mod command;
 pub mod config;
 pub mod daemon;
 pub mod db;
+pub mod demand;
 pub mod link;
 pub mod live;
 pub mod media;

@@ -53,6 +53,9 @@ pub struct CameraStatus {
     pub dropped: u64,
     /// `off`, `quiet`, `motion`, `warming`, `failed`.
     pub detection: String,
+    /// What of the stream is decoded for the detection; absent while nothing is, and for raw cameras.
+    #[serde(default)]
+    pub decoding: Option<Decoding>,
     /// An event is going on.
     pub event_active: bool,
     /// A clip is being written.
@@ -77,6 +80,23 @@ pub struct LiveStatus {
     /// When that is.
     #[serde(skip)]
     pub until: Option<Mono>,
+}
+
+/// How much of a stream is decoded for the detection, and why.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Decoding {
+    /// `all`, `all: learning`, `key frames`, `looking`, `all: key frames too far apart`, `all: key frames tell too little`.
+    pub mode: String,
+    /// Share of the packets of the last minutes, 0..1.
+    pub share: Option<f64>,
+    /// Packets decoded since the stream began.
+    pub decoded: u64,
+    /// Packets of video since the stream began.
+    pub packets: u64,
+    /// GStreamer's name of the decoder.
+    pub decoder: String,
+    /// Packets that were to be decoded and were not: the decoder is too slow.
+    pub lost: u64,
 }
 
 /// The whole document.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::{Format, lists, output};
-use crate::agent::status::{LiveStatus, Status, ask};
+use crate::agent::status::{Decoding, LiveStatus, Status, ask};
 use crate::config::Config;
 use crate::units::ByteSize;
 
@@ -108,6 +108,7 @@ fn show(s: &Status) -> anyhow::Result<()> {
         "FORMAT",
         "RECONNECTS",
         "DETECTION",
+        "DECODED",
         "RECORDING",
         "LAST REASON",
     ]);
@@ -121,11 +122,20 @@ fn show(s: &Status) -> anyhow::Result<()> {
             c.format.clone().unwrap_or_default(),
             c.reconnects.to_string(),
             c.detection.clone(),
+            c.decoding.as_ref().map_or("-".into(), decoded),
             (if c.recording { "yes" } else { "no" }).to_owned(),
             c.reason.clone().unwrap_or_default(),
         ]);
     }
     output::print(&table, "no cameras are configured")
+}
+
+/// `4 % (key frames)`.
+fn decoded(d: &Decoding) -> String {
+    let share = d
+        .share
+        .map_or("-".into(), |s| format!("{:.0} %", 100.0 * s));
+    format!("{share} ({})", d.mode)
 }
 
 /// What is kept, what went and why, and what a person has to do.

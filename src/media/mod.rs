@@ -20,7 +20,7 @@ pub mod join;
 mod luma;
 mod nal;
 pub mod outline;
-mod pace;
+pub mod pace;
 pub mod picture;
 mod plane;
 pub mod probe;

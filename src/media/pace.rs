@@ -7,43 +7,61 @@ use crate::time::Pts;
 
 /// Chooses about `fps` pictures a second by their pts, evenly, whatever the camera's own rate.
 #[derive(Debug, Clone)]
-pub(super) struct Pace {
+pub struct Pace {
     interval: Duration,
     next: Option<Pts>,
+    /// The newest key frame that was chosen.
+    key: Option<Pts>,
 }
+
+/// A key frame is chosen, whatever the grid, when the last chosen one is this long ago: key frames are compared with
+/// each other (decode on demand).
+const KEYS_APART: Duration = Duration::from_millis(800);
 
 impl Pace {
     /// `fps` ≤ 0 or not a number chooses every picture.
-    pub(super) fn new(fps: f32) -> Pace {
+    pub fn new(fps: f32) -> Pace {
         let interval = Duration::try_from_secs_f32(1.0 / fps).unwrap_or_default();
         Pace {
             interval,
             next: None,
+            key: None,
         }
     }
 
     /// Whether the picture at `pts` is wanted; a clock that went backwards by more than two intervals starts again.
-    pub(super) fn due(&self, pts: Pts) -> bool {
+    pub fn due(&self, pts: Pts) -> bool {
         let slack = self.interval / 10;
         self.next
             .is_none_or(|n| pts + slack >= n || pts + self.interval * 3 < n)
     }
 
+    /// Forgets the grid.
+    pub fn restart(&mut self) {
+        self.next = None;
+        self.key = None;
+    }
+
     /// Notes that the picture at `pts` was chosen.
-    pub(super) fn take(&mut self, pts: Pts) {
+    pub fn take(&mut self, pts: Pts) {
         let even = self.next.map(|n| n + self.interval);
         // Keeps the even grid where pictures come in time, and starts a new one after a gap or a step backwards.
         let in_time = |n: &Pts| *n > pts && n.since(pts) <= self.interval * 2;
         self.next = Some(even.filter(in_time).unwrap_or(pts + self.interval));
     }
 
-    /// Whether the picture at `pts` comes about half an interval or less before the next one that is wanted.
-    pub(super) fn nearly(&self, pts: Pts) -> bool {
-        self.next.is_none_or(|n| pts + self.interval * 3 / 5 >= n)
+    /// Whether the key frame at `pts` is chosen: it comes about half an interval or less before the next picture that is
+    /// wanted, or long after the last chosen key frame.
+    pub fn key_due(&self, pts: Pts) -> bool {
+        let apart = |k: Pts| pts < k || pts.since(k) >= KEYS_APART;
+        self.due(pts)
+            || self.next.is_none_or(|n| pts + self.interval * 3 / 5 >= n)
+            || self.key.is_none_or(apart)
     }
 
     /// Notes that the key frame at `pts` was chosen: the grid begins there.
-    pub(super) fn take_key(&mut self, pts: Pts) {
+    pub fn take_key(&mut self, pts: Pts) {
+        self.key = Some(pts);
         self.next = Some(pts + self.interval);
     }
 }
@@ -51,25 +69,91 @@ impl Pace {
 /// Most chosen pictures that may be in the decoder; beyond them the oldest is given up.
 const MOST_WANTED: usize = 64;
 
-/// Chosen pictures that have not come out of the decoder yet, by their pts.
+/// What is known of a chosen picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// A key frame.
+    pub key: bool,
+    /// Times that the sampler had been rewound when it was chosen.
+    pub run: u64,
+}
+
+/// A chosen picture in the decoder.
+#[derive(Debug, Clone, Copy)]
+struct Awaited {
+    /// Its time in the decoder.
+    at: Pts,
+    pts: Pts,
+    mark: Mark,
+}
+
+/// Chosen pictures that have not come out of the decoder yet, by their time in the decoder.
 #[derive(Debug, Default)]
-pub(super) struct Wanted(VecDeque<Pts>);
+pub(super) struct Wanted(VecDeque<Awaited>);
 
 impl Wanted {
-    /// The picture at `pts` goes in. One from before those that wait is a step backwards of the clock: they are given up.
-    pub(super) fn add(&mut self, pts: Pts) {
-        self.0.retain(|w| *w < pts);
+    /// The picture of `pts` goes in as `at`. One from before those that wait is a step backwards of the clock: they are
+    /// given up, as is what is left of another run.
+    pub(super) fn add(&mut self, at: Pts, pts: Pts, mark: Mark) {
+        self.0.retain(|w| w.at < at && w.mark.run == mark.run);
         if self.0.len() == MOST_WANTED {
             self.0.pop_front();
         }
-        self.0.push_back(pts);
+        self.0.push_back(Awaited { at, pts, mark });
     }
 
-    /// Whether the picture at `pts`, which came out, is a chosen one, or the first after a chosen one that was lost.
-    pub(super) fn is(&mut self, pts: Pts) -> bool {
-        let over = self.0.iter().take_while(|w| **w <= pts).count();
-        self.0.drain(..over);
-        over > 0
+    /// Nothing is waited for.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Pts and mark of the picture that came out as `at`, where it is a chosen one, or the first after a chosen one that
+    /// was lost.
+    pub(super) fn is(&mut self, at: Pts) -> Option<(Pts, Mark)> {
+        let over = self.0.iter().take_while(|w| w.at <= at).count();
+        let last = self.0.drain(..over).next_back()?;
+        let mark = Mark {
+            key: last.mark.key && last.at == at,
+            ..last.mark
+        };
+        Some((last.pts + at.since(last.at), mark))
+    }
+}
+
+/// The decoder's time: rises for ever, since GStreamer's decoders put their newest time on every picture that lies before
+/// it, and what is read again lies before.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rising {
+    /// Pts of the first packet of this run, and its time.
+    from: Option<(Pts, Pts)>,
+    newest: Pts,
+}
+
+/// Between two runs: more than pictures may come before their key frame.
+const BETWEEN: Duration = Duration::from_secs(2);
+
+impl Rising {
+    /// The next packet begins a run.
+    pub(super) fn restart(&mut self) {
+        self.from = None;
+    }
+
+    /// The time for `pts`. A step backwards of the clock begins a run, too.
+    pub(super) fn at(&mut self, pts: Pts) -> Pts {
+        if self
+            .from
+            .is_some_and(|(first, _)| first.since(pts) > BETWEEN)
+        {
+            self.from = None;
+        }
+        let (first, zero) = *self.from.get_or_insert((pts, self.newest + BETWEEN));
+        let at = if pts >= first {
+            zero + pts.since(first)
+        } else {
+            zero - first.since(pts)
+        };
+        self.newest = self.newest.max(at);
+        at
     }
 }
 
@@ -120,22 +204,49 @@ mod tests {
     fn a_key_frame_that_comes_a_little_early_begins_the_grid_anew() {
         let ms = |n: u64| Pts(n * 1_000_000);
         let mut pace = Pace::new(5.0);
-        pace.take(ms(0));
-        assert!(!pace.nearly(ms(70)) && pace.nearly(ms(100)) && !pace.due(ms(100)));
+        pace.take_key(ms(0));
+        assert!(!pace.key_due(ms(70)) && pace.key_due(ms(100)) && !pace.due(ms(100)));
         pace.take_key(ms(100));
         assert!(!pace.due(ms(270)) && pace.due(ms(300)));
+        (1..10).for_each(|n| pace.take(ms(100 + 200 * n)));
+        assert!(pace.key_due(ms(1970)), "long after the last one");
     }
 
     #[test]
     fn chosen_pictures_are_known_again_and_a_lost_one_is_replaced_by_the_next() {
+        let mark = Mark { key: true, run: 0 };
         let mut wanted = Wanted::default();
-        (0..100).for_each(|n| wanted.add(Pts(n * 10)));
-        assert!(!wanted.is(Pts(0)), "only so many are kept");
-        assert!(wanted.is(Pts(360)) && !wanted.is(Pts(361)) && !wanted.is(Pts(360)));
-        assert!(wanted.is(Pts(372)), "370 was lost");
-        assert!(wanted.is(Pts(990)) && !wanted.is(Pts(991)));
-        wanted.add(Pts(5_000));
-        wanted.add(Pts(7));
-        assert!(wanted.is(Pts(7)), "the clock went backwards");
+        (0..100).for_each(|n| wanted.add(Pts(n * 10), Pts(1_000 + n * 10), mark));
+        let mut is = |at| wanted.is(Pts(at));
+        assert_eq!(is(0), None, "only so many are kept");
+        assert_eq!(is(360), Some((Pts(1_360), mark)));
+        assert_eq!((is(361), is(360)), (None, None));
+        let other = Mark { key: false, run: 0 };
+        assert_eq!(is(372), Some((Pts(1_372), other)), "370 was lost");
+        assert_eq!(is(990), Some((Pts(1_990), mark)));
+        assert_eq!(is(991), None);
+        wanted.add(Pts(5_000), Pts(0), mark);
+        wanted.add(Pts(5_001), Pts(1), mark);
+        let again = Mark { run: 1, ..mark };
+        wanted.add(Pts(6_000), Pts(0), again);
+        assert_eq!(wanted.is(Pts(6_000)), Some((Pts(0), again)), "rewound");
+        assert!(wanted.is_empty());
+    }
+
+    #[test]
+    fn the_decoders_time_rises_whatever_is_read_again() {
+        let s = |n: u64| Pts(n * 1_000_000_000);
+        let mut rising = Rising::default();
+        let first = rising.at(s(10));
+        assert_eq!(rising.at(s(14)).since(first), Duration::from_secs(4));
+        assert!(rising.at(s(13)) > first, "a B-frame stays in order");
+        rising.restart();
+        let again = rising.at(s(12));
+        assert!(again > rising.at(s(11)) && rising.at(s(11)) > first + Duration::from_secs(4));
+        let newest = rising.at(s(15));
+        assert!(
+            rising.at(s(1)) > newest,
+            "the camera's clock went backwards"
+        );
     }
 }

@@ -24,9 +24,11 @@ use tokio::sync::mpsc;
 
 use super::gst::{GstError, chain, make};
 use super::nal::Nal;
-use super::pace::{Pace, Wanted};
+pub use super::pace::Mark;
+use super::pace::{Pace, Rising, Wanted};
 use super::plane::{self, Plane};
 use super::{OwnedGray, Packet, Track, teardown};
+use crate::demand::rank;
 use crate::time::Pts;
 
 /// Packets that wait for the decoder: two seconds at 30 a second. When full, packets are dropped up to the next key
@@ -39,8 +41,8 @@ pub const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// What the sampler delivers.
 #[derive(Debug)]
 pub enum SamplerEvent {
-    /// The next picture, at most `max_width` wide.
-    Frame(OwnedGray),
+    /// The next picture, at most `max_width` wide, and how it was chosen.
+    Frame(OwnedGray, Mark),
     /// The decoder gave up; nothing follows. Start another sampler, at a key frame.
     Failed(String),
 }
@@ -103,6 +105,8 @@ pub struct Sampler {
     needs_key: bool,
     /// Packets were dropped and no key frame came since.
     behind: bool,
+    run: u64,
+    times: Rising,
     fed: u64,
     spared: u64,
     packets_dropped: u64,
@@ -121,10 +125,28 @@ impl Sampler {
         max_width: u32,
         tx: mpsc::Sender<SamplerEvent>,
     ) -> Result<Sampler, GstError> {
-        let decoder = make(decoder_for(caps)?)?;
+        Self::start_with(decoder_for(caps)?, caps, fps, max_width, tx)
+    }
+
+    /// The same with the decoder of this name, which takes `caps` and puts out pictures in system memory.
+    ///
+    /// # Errors
+    /// [`GstError::Missing`] where it is not installed, [`GstError::Pipeline`] where it does not start.
+    pub fn start_with(
+        decoder: &str,
+        caps: &gst::Caps,
+        fps: f32,
+        max_width: u32,
+        tx: mpsc::Sender<SamplerEvent>,
+    ) -> Result<Sampler, GstError> {
+        let decoder = make(decoder)?;
         // One thread: frame threads cost memory and latency, and the other cores belong to the other cameras.
-        decoder.set_property("max-threads", 1i32);
-        decoder.set_property("qos", false);
+        if decoder.has_property_with_type("max-threads", i32::static_type()) {
+            decoder.set_property("max-threads", 1i32);
+        }
+        if decoder.has_property_with_type("qos", bool::static_type()) {
+            decoder.set_property("qos", false);
+        }
         let source = AppSrc::builder()
             .caps(caps)
             .format(gst::Format::Time)
@@ -162,6 +184,8 @@ impl Sampler {
             held: Vec::new(),
             needs_key: true,
             behind: false,
+            run: 0,
+            times: Rising::default(),
             fed: 0,
             spared: 0,
             packets_dropped: 0,
@@ -196,15 +220,16 @@ impl Sampler {
             self.behind = true;
             return Fed::Dropped;
         }
-        let wanted = self.pace.due(packet.pts) || packet.key && self.pace.nearly(packet.pts);
+        let wanted = self.pace.due(packet.pts) || packet.key && self.pace.key_due(packet.pts);
         if !wanted && !packet.key && self.is_disposable(packet) {
             self.spared += 1;
             return Fed::Skipped;
         }
+        let at = self.times.at(packet.pts);
         let mut buffer = packet.buffer.copy();
         if let Some(b) = buffer.get_mut() {
-            // The picture carries the session's time; decoding order is the order of the packets.
-            b.set_pts(gst::ClockTime::from_nseconds(packet.pts.0));
+            // Decoding order is the order of the packets.
+            b.set_pts(gst::ClockTime::from_nseconds(at.0));
             b.set_dts(gst::ClockTime::NONE);
         }
         self.needs_key = false;
@@ -218,7 +243,11 @@ impl Sampler {
         } else {
             self.pace.take(packet.pts);
         }
-        self.shared.wanted().add(packet.pts);
+        let mark = Mark {
+            key: packet.key,
+            run: self.run,
+        };
+        self.shared.wanted().add(at, packet.pts, mark);
         self.fed += self.held.len() as u64;
         let group: gst::BufferList = self.held.drain(..).collect();
         match self.source.push_buffer_list(group) {
@@ -238,9 +267,24 @@ impl Sampler {
         self.source.send_event(still);
     }
 
+    /// The next packet is a key frame from before: what is still in the decoder belongs to the run before, as its
+    /// [`Mark`] says. Returns the number of the new run.
+    pub fn rewind(&mut self) -> u64 {
+        self.drain();
+        self.pace.restart();
+        self.times.restart();
+        self.run += 1;
+        self.run
+    }
+
     /// Packets that wait for the decoder, without those that no chosen picture needs yet.
     pub fn backlog(&self) -> u64 {
         self.source.current_level_buffers()
+    }
+
+    /// Whether chosen pictures are in the decoder.
+    pub fn owes(&self) -> bool {
+        !self.shared.wanted().is_empty()
     }
 
     /// Counts since the start.
@@ -288,12 +332,21 @@ impl Drop for Sampler {
 ///
 /// # Errors
 /// [`GstError::Pipeline`] where they are neither H.264 nor H.265.
-pub(super) fn decoder_for(caps: &gst::Caps) -> Result<&'static str, GstError> {
+pub fn decoder_for(caps: &gst::Caps) -> Result<&'static str, GstError> {
     match caps.structure(0).map(|s| s.name().as_str()) {
         Some("video/x-h264") => Ok("avdec_h264"),
         Some("video/x-h265") => Ok("avdec_h265"),
         _ => Err(GstError::Pipeline(format!("cannot decode {caps}"))),
     }
+}
+
+/// Names of the installed hardware decoders for video caps, best first; whether they work is for the caller to find out.
+pub fn hardware_for(caps: &gst::Caps) -> Vec<String> {
+    let kind = gst::ElementFactoryType::DECODER | gst::ElementFactoryType::MEDIA_VIDEO;
+    // Rank NONE: some boards' decoders are ranked low and good all the same.
+    let all = gst::ElementFactory::factories_with_type(kind, gst::Rank::NONE);
+    let fits = all.iter().filter(|f| f.can_sink_any_caps(caps));
+    rank(fits.map(|f| f.name().to_string()))
 }
 
 fn callbacks(
@@ -304,13 +357,13 @@ fn callbacks(
     AppSinkCallbacks::builder()
         .new_sample(move |sink| {
             let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-            let pts = sample.buffer().and_then(gst::BufferRef::pts);
-            let Some(pts) = pts.map(|p| Pts(p.nseconds())) else {
+            let at = sample.buffer().and_then(gst::BufferRef::pts);
+            let Some(at) = at.map(|p| Pts(p.nseconds())) else {
                 return Ok(gst::FlowSuccess::Ok);
             };
-            if !shared.wanted().is(pts) {
+            let Some((pts, mark)) = shared.wanted().is(at) else {
                 return Ok(gst::FlowSuccess::Ok);
-            }
+            };
             let Some(frame) = grey(&sample, pts, max_width) else {
                 if !shared.failed.swap(true, Relaxed) {
                     let text = format!("no luma plane in {:?}", sample.caps());
@@ -318,7 +371,7 @@ fn callbacks(
                 }
                 return Err(gst::FlowError::NotSupported);
             };
-            let sent = tx.try_send(SamplerEvent::Frame(frame)).is_ok();
+            let sent = tx.try_send(SamplerEvent::Frame(frame, mark)).is_ok();
             let count = if sent {
                 &shared.frames
             } else {

@@ -204,7 +204,7 @@ fn sensitivity(general: u8, include: &[Zone], zones: u64) -> u8 {
 }
 
 /// Whether the bytes hold the picture that the sizes promise.
-fn well_formed(f: &GrayFrame<'_>) -> bool {
+pub fn well_formed(f: &GrayFrame<'_>) -> bool {
     let needed = || {
         f.stride
             .checked_mul(f.height.checked_sub(1)?)?

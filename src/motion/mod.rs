@@ -21,9 +21,10 @@ mod tracks;
 mod vote;
 mod zones;
 
-pub use detector::{ABSORB, CellDetector};
+pub use detector::{ABSORB, CellDetector, well_formed};
 pub use sensitivity::smallest_object;
 pub use tamper::Tamper;
+pub use zones::ZoneMask;
 
 use crate::model::Region;
 use crate::time::Pts;
@@ -86,6 +87,6 @@ pub trait Detector: Send {
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
-mod synthetic;
+pub(crate) mod synthetic;
 #[cfg(test)]
 mod tests;

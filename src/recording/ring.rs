@@ -135,6 +135,18 @@ impl<T: Item> Ring<T> {
             .chain(self.items.range((start + 1).min(self.items.len())..))
     }
 
+    /// Number of the key frame at or before `from`, or of the oldest there is; numbers rise with every item and stay
+    /// with it.
+    pub fn number_of_key(&self, from: Pts) -> Option<u64> {
+        self.position_of_key(from).map(|k| self.keys[k])
+    }
+
+    /// The item with this number, or the oldest key frame where that has gone; with its number.
+    pub fn at(&self, number: u64) -> Option<(u64, &T)> {
+        let number = number.max(self.first);
+        Some((number, self.items.get(self.index(number))?))
+    }
+
     /// The newest key frame, as a snapshot wants it.
     pub fn newest_key(&self) -> Option<&T> {
         self.items.get(self.index(*self.keys.back()?))

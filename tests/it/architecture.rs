@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Modules by floor. `config` lies between vocabulary and decisions: its checked types are what decisions are given.
-const FLOORS: [(&str, u8); 26] = [
+const FLOORS: [(&str, u8); 27] = [
     ("model", 0),
     ("time", 0),
     ("units", 0),
@@ -20,6 +20,8 @@ const FLOORS: [(&str, u8); 26] = [
     // Waits are made of the restart policy.
     ("link", 3),
     ("live", 3),
+    // What is decoded follows from verdicts.
+    ("demand", 3),
     // Events are made of verdicts.
     ("recording", 3),
     ("upload", 3),

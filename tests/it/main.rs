@@ -18,6 +18,7 @@ mod commands;
 mod coverage;
 mod crash;
 mod db_check;
+mod demand;
 mod device;
 mod dice;
 mod disk_faults;

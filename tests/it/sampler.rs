@@ -27,7 +27,7 @@ fn see(caps: &gst::Caps, packets: &[Packet], fps: f32, expected: usize) -> Vec<O
     }
     s.drain();
     wait_until(20, "the expected pictures", || {
-        while let Ok(SamplerEvent::Frame(f)) = rx.try_recv() {
+        while let Ok(SamplerEvent::Frame(f, _)) = rx.try_recv() {
             frames.push(f);
         }
         frames.len() >= expected
@@ -129,7 +129,7 @@ fn key_frames_alone_come_at_once_when_drained() {
         wait_until(
             10,
             "the key frame's picture",
-            || matches!(rx.try_recv(), Ok(SamplerEvent::Frame(f)) if f.pts == key.pts),
+            || matches!(rx.try_recv(), Ok(SamplerEvent::Frame(f, _)) if f.pts == key.pts),
         );
     }
     // A whole GOP after that.
@@ -139,6 +139,39 @@ fn key_frames_alone_come_at_once_when_drained() {
     }
     s.drain();
     wait_until(10, "the GOP's pictures", || s.counts().frames >= 5 + 8);
+}
+
+#[test]
+fn what_is_read_again_comes_again_in_order_with_its_own_times() {
+    let (caps, packets) = video(Recipe::default());
+    let (mut s, mut rx) = started(&caps, 5.0);
+    let keys: Vec<&Packet> = packets.iter().filter(|p| p.key).collect();
+    for key in &keys[..3] {
+        s.push(key);
+        s.drain();
+    }
+    let run = s.rewind();
+    let from = packets.iter().position(|p| p.pts == keys[1].pts).unwrap();
+    for p in &packets[from..from + 45] {
+        s.push(p);
+    }
+    s.drain();
+    let mut seen = Vec::new();
+    wait_until(10, "the pictures", || {
+        while let Ok(SamplerEvent::Frame(f, mark)) = rx.try_recv() {
+            seen.push((f, mark));
+        }
+        seen.len() >= 3 + 8
+    });
+    let again: Vec<_> = seen.iter().filter(|(_, mark)| mark.run == run).collect();
+    assert_eq!(again.len(), 8, "1.5 s at 5 a second");
+    assert_eq!(again[0].0.pts, keys[1].pts);
+    assert!(again[0].1.key && again[5].1.key && !again[1].1.key);
+    assert!(again.windows(2).all(|w| w[0].0.pts < w[1].0.pts));
+    let alone = seen
+        .iter()
+        .find(|(f, m)| m.run != run && f.pts == keys[1].pts);
+    assert_eq!(alone.unwrap().0.luma, again[0].0.luma, "the same picture");
 }
 
 #[test]
@@ -181,7 +214,7 @@ fn a_broken_stream_is_survived_or_reported() {
         10,
         "pictures after the damage, or the failure",
         || match rx.try_recv() {
-            Ok(SamplerEvent::Frame(f)) => f.pts > last,
+            Ok(SamplerEvent::Frame(f, _)) => f.pts > last,
             Ok(SamplerEvent::Failed(text)) => !text.is_empty(),
             Err(_) => false,
         },

@@ -1,28 +1,38 @@
 //! Detection for one camera: packets (or raw luma) in, verdicts out, on whichever stream is chosen.
 //!
-//! A decoder that fails is replaced at the next key frame; meanwhile the verdict is silence, never motion.
+//! What is decoded is the reader's business (decode on demand). A decoder that fails or hangs is replaced, by software
+//! where it was hardware; what it owed is decoded again. Meanwhile the verdict is silence, never motion.
+
+mod decoders;
+mod reader;
 
 use tokio::sync::mpsc;
 
+use self::decoders::Current;
+use self::reader::Reader;
+use crate::agent::status::Decoding;
+use crate::agent::time::TimeKeeper;
 use crate::config::MotionConfig;
-use crate::media::sampler::{Fed, Sampler, SamplerEvent};
+use crate::demand::{Decoders, Demand, Mode, REACH};
+use crate::media::sampler::{self, SamplerEvent};
 use crate::media::{Caps, OwnedGray, Packet, TrackCaps};
-use crate::motion::{CellDetector, Detector, GrayFrame, Tamper, Verdict};
-use crate::time::Pts;
+use crate::motion::{CellDetector, Detector, Tamper, Verdict};
+use crate::recording::ring::Item as _;
+use crate::time::{Mono, Pts};
 
 /// Widest picture that is analysed, in pixels.
 pub const MAX_WIDTH: u32 = 320;
-/// Pictures that may wait; when full, the newest is dropped and counted by the sampler.
-const QUEUE: usize = 8;
 
 /// One camera's detection.
 pub struct Detection {
     config: MotionConfig,
     detector: Box<dyn Detector>,
-    sampler: Option<Sampler>,
+    time: TimeKeeper,
     caps: Option<Caps>,
-    frames: mpsc::Receiver<SamplerEvent>,
-    tx: mpsc::Sender<SamplerEvent>,
+    decoders: Option<Decoders>,
+    current: Option<Current>,
+    frames: Option<mpsc::Receiver<SamplerEvent>>,
+    reader: Reader,
     state: &'static str,
     /// What was last told of the view.
     told: Option<Tamper>,
@@ -30,16 +40,17 @@ pub struct Detection {
 
 impl Detection {
     /// With the camera's settings; sees nothing yet.
-    pub fn new(config: MotionConfig) -> Self {
-        let (tx, frames) = mpsc::channel(QUEUE);
+    pub fn new(config: MotionConfig, time: TimeKeeper) -> Self {
         let state = if config.enabled { "warming" } else { "off" };
         Self {
             detector: Box::new(CellDetector::new(&config)),
             config,
-            sampler: None,
+            time,
             caps: None,
-            frames,
-            tx,
+            decoders: None,
+            current: None,
+            frames: None,
+            reader: Reader::new(None),
             state,
             told: None,
         }
@@ -50,25 +61,56 @@ impl Detection {
         self.state
     }
 
+    /// How much of the stream is decoded, and why; `None` while nothing is.
+    pub fn decoding(&self) -> Option<Decoding> {
+        let current = self.current.as_ref()?;
+        Some(Decoding {
+            mode: self.reader.mode().map_or("all", word).to_owned(),
+            share: self.reader.share().map(f64::from),
+            decoded: self.reader.totals().0,
+            packets: self.reader.totals().1,
+            decoder: current.name().to_owned(),
+            lost: self.reader.lost(),
+        })
+    }
+
+    /// Verdicts on what is older than this have been given, or never will be.
+    pub fn delay(&self) -> std::time::Duration {
+        self.reader.delay()
+    }
+
     /// Other zones or another sensitivity; the model learns the scene anew, silently, and the decoder goes on.
     pub fn retune(&mut self, config: MotionConfig) {
         self.detector = Box::new(CellDetector::new(&config));
+        self.reader.retune(&config);
         self.config = config;
         if self.config.enabled {
             self.state = "warming";
         }
     }
 
-    /// The stream that is watched begins or changes; the model warms up silently.
-    pub fn stream(&mut self, caps: Option<&TrackCaps>) {
-        self.sampler = None;
-        self.caps = caps.map(|c| c.video.clone());
+    /// The stream that is watched begins or changes; the model warms up silently. `on_demand`: what it need not see is
+    /// not decoded.
+    pub fn stream(&mut self, caps: Option<&TrackCaps>, on_demand: bool) {
+        self.current = None;
         // Pictures of the old stream say nothing about the new one.
-        while self.frames.try_recv().is_ok() {}
+        self.frames = None;
+        let video = caps.map(|c| c.video.clone());
+        self.decoders = video.as_ref().and_then(|caps| {
+            let software = sampler::decoder_for(caps).ok()?;
+            Some(Decoders::new(software, sampler::hardware_for(caps)))
+        });
+        self.caps = video;
+        self.reader = Reader::new(on_demand.then(|| Demand::new(&self.config)));
         self.detector.reset();
         if self.config.enabled {
             self.state = "warming";
         }
+    }
+
+    /// Other decoders than those that are installed, from the next start on.
+    pub fn decode_with(&mut self, decoders: Decoders) {
+        self.decoders = Some(decoders);
     }
 
     /// The next packet of the stream that is watched.
@@ -76,52 +118,53 @@ impl Detection {
         if !self.config.enabled {
             return;
         }
-        if self.sampler.is_none() && packet.key {
-            let Some(caps) = &self.caps else { return };
-            match Sampler::start(caps, self.config.fps, MAX_WIDTH, self.tx.clone()) {
-                Ok(sampler) => self.sampler = Some(sampler),
-                Err(e) => {
-                    if self.state != "failed" {
-                        tracing::error!(error = %e, "detection cannot start");
-                    }
-                    self.state = "failed";
-                }
-            }
+        let now = self.time.mono();
+        if self.current.is_none() && packet.is_video_key() {
+            self.start(now);
         }
-        if let Some(sampler) = &mut self.sampler
-            && sampler.push(packet) == Fed::Failed
-        {
-            self.failed("decoder stopped");
+        if !self.reader.push(packet, self.current.as_mut(), now) {
+            self.leave("decoder stopped", now);
         }
     }
 
-    /// The next picture that was decoded. Cancel safe; waits for ever while nothing is fed.
+    /// The next picture that the detector is to see. Cancel safe; waits for ever while nothing is fed.
     pub async fn next(&mut self) -> Option<OwnedGray> {
-        match self.frames.recv().await? {
-            SamplerEvent::Frame(frame) => Some(frame),
-            SamplerEvent::Failed(text) => {
-                self.failed(&text);
+        let event = match &mut self.frames {
+            Some(frames) => frames.recv().await,
+            None => std::future::pending().await,
+        };
+        let now = self.time.mono();
+        let picture = match event {
+            Some(SamplerEvent::Frame(frame, mark)) => {
+                if let (Some(current), Some(decoders)) = (&mut self.current, &mut self.decoders) {
+                    current.came(now);
+                    decoders.delivered(current.name());
+                }
+                self.reader.picture(&frame, mark).then_some(frame)
+            }
+            Some(SamplerEvent::Failed(text)) => {
+                self.leave(&text, now);
                 None
             }
-        }
+            None => {
+                self.leave("decoder ended", now);
+                None
+            }
+        };
+        self.feed(now);
+        picture
     }
 
     /// Judges a picture.
     pub fn observe(&mut self, frame: &OwnedGray) -> (Pts, Verdict) {
-        let view = GrayFrame {
-            luma: &frame.luma,
-            width: frame.width,
-            height: frame.height,
-            stride: frame.width,
-            pts: frame.pts,
-        };
-        let verdict = self.detector.observe(&view);
+        let verdict = self.detector.observe(&frame.view());
         self.state = match verdict {
             Verdict::Warming => "warming",
             Verdict::Quiet => "quiet",
             Verdict::Motion(_) => "motion",
             Verdict::SceneChanged => "scene_changed",
         };
+        self.reader.verdict(&verdict);
         (frame.pts, verdict)
     }
 
@@ -133,12 +176,70 @@ impl Detection {
         news
     }
 
-    fn failed(&mut self, text: &str) {
+    /// Leaves a decoder that hangs; called once a second.
+    pub fn tick(&mut self) {
+        let now = self.time.mono();
+        if self.current.as_ref().is_some_and(|c| c.hangs(now)) {
+            self.leave("decoder hangs", now);
+        }
+    }
+
+    fn start(&mut self, now: Mono) {
+        let (Some(caps), Some(decoders)) = (&self.caps, &mut self.decoders) else {
+            return;
+        };
+        match Current::start(decoders, caps, self.config.fps, MAX_WIDTH, now) {
+            Ok((current, frames)) => {
+                tracing::debug!(decoder = current.name(), "detection decodes");
+                self.current = Some(current);
+                self.frames = Some(frames);
+                self.reader.restart();
+            }
+            Err(e) => {
+                if self.state != "failed" {
+                    tracing::error!(error = e, "detection cannot start");
+                }
+                self.state = "failed";
+            }
+        }
+    }
+
+    fn feed(&mut self, now: Mono) {
+        if let Some(current) = &mut self.current
+            && !self.reader.feed(current, now)
+        {
+            self.leave("decoder stopped", now);
+        }
+    }
+
+    /// The next key frame starts another decoder, which begins with what this one owed.
+    fn leave(&mut self, text: &str, now: Mono) {
+        let Some(current) = self.current.take() else {
+            return;
+        };
         tracing::warn!(
             error = text,
-            "decoder failed, starting it again at the next key frame"
+            decoder = current.name(),
+            "decoder failed, starting another at the next key frame"
         );
-        self.sampler = None;
+        if let Some(decoders) = &mut self.decoders {
+            decoders.failed(current.name(), now);
+        }
+        self.frames = None;
         self.state = "failed";
     }
 }
+
+/// What is decoded and why, for the status.
+fn word(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Learning => "all: learning",
+        Mode::KeyFrames => "key frames",
+        Mode::Looking => "looking",
+        Mode::LongGops => "all: key frames too far apart",
+        Mode::TellLittle => "all: key frames tell too little",
+    }
+}
+
+/// How much older than the pre-roll the ring must be, so that a late verdict still finds the begin of its clip.
+pub const LATE: std::time::Duration = REACH;

@@ -10,7 +10,7 @@
 
 mod clip_task;
 pub mod desk;
-mod detection;
+pub mod detection;
 pub mod recorder;
 pub mod registry;
 mod reporter;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::CameraContext;
 use crate::agent::journal::Fact;
 use crate::agent::records;
-use crate::agent::status::CameraStatus;
+use crate::agent::status::{CameraStatus, Decoding};
 use crate::config::{CameraConfig, SourceConfig};
 use crate::media::Stats;
 use crate::model::{CameraId, DownReason, RecordId, StreamInfo};
@@ -26,10 +26,12 @@ pub struct Reporter {
 }
 
 /// What a session shows in the status besides its figures.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Shows {
     /// Word of the detection.
     pub detection: &'static str,
+    /// What is decoded for it.
+    pub decoding: Option<Decoding>,
     /// An event is going on.
     pub event_active: bool,
     /// A clip is being written.
@@ -117,6 +119,7 @@ impl Reporter {
             c.fps = 0.0;
             c.bitrate_kbps = 0.0;
             c.detection = "off".into();
+            c.decoding = None;
             c.event_active = false;
             c.recording = false;
         });
@@ -194,6 +197,7 @@ impl Reporter {
                 c.last_frame = Some(now);
             }
             c.detection = shows.detection.to_owned();
+            c.decoding = shows.decoding;
             c.event_active = shows.event_active;
             c.recording = shows.recording;
             c.dropped = dropped;

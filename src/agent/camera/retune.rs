@@ -1,5 +1,6 @@
 //! New settings for a running camera: taken over between two packets, without touching the capture.
 
+use super::detection::LATE;
 use super::reporter::Reporter;
 use super::session::{RING_BYTES, Session};
 use crate::config::{CameraConfig, MotionConfig};
@@ -27,7 +28,7 @@ impl Session {
         if config.recording != self.config.recording {
             self.machine.retime(&config.recording);
             self.ring.set_limits(Limits {
-                pre_roll: config.recording.pre_roll,
+                pre_roll: config.recording.pre_roll + LATE,
                 max_bytes: RING_BYTES,
             });
             self.recorder.retune(config.recording.clone());

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::CameraContext;
 use super::desk::Ask;
-use super::detection::{Detection, MAX_WIDTH};
+use super::detection::{Detection, LATE, MAX_WIDTH};
 use super::recorder::{Recorder, Stream};
 use super::reporter::{Reporter, Shows};
 use super::tap::Tap;
@@ -34,7 +34,7 @@ use crate::time::{Anchor, Mono, Pts};
 /// Packets between GStreamer and this task: 4 s at 60 a second with audio. When full, GStreamer's side drops up to the
 /// next key frame and counts it.
 const QUEUE: usize = 512;
-/// Pre-roll memory at most: 10 s at 25 Mbit/s. When full the oldest GOPs go.
+/// Pre-roll memory at most, with what a late verdict looks back: 10 s at 25 Mbit/s. When full the oldest GOPs go.
 pub(super) const RING_BYTES: usize = 32 << 20;
 /// A stalled sub-stream is tried again this often; meanwhile the main stream is watched.
 const SUB_RETRY: Duration = Duration::from_secs(30);
@@ -102,10 +102,10 @@ impl Session {
         Self {
             tuned,
             recorder,
-            detection: Detection::new(config.motion.clone()),
+            detection: Detection::new(config.motion.clone(), context.time.clone()),
             machine: EventMachine::new(&config.recording),
             ring: Tap::new(Limits {
-                pre_roll: config.recording.pre_roll,
+                pre_roll: config.recording.pre_roll + LATE,
                 max_bytes: RING_BYTES,
             }),
             active: None,
@@ -218,8 +218,10 @@ impl Session {
                 // Nobody can ask any more once another task has this camera's place.
                 Some(ask) = self.asks.recv() => self.answer(ask).await,
                 _ = tick.tick() => {
+                    self.detection.tick();
                     let shows = Shows {
                         detection: self.detection.state(),
+                        decoding: self.detection.decoding(),
                         event_active: self.machine.is_active(),
                         recording: self.recorder.is_recording(),
                     };
@@ -233,7 +235,7 @@ impl Session {
                     }
                     if let Some(anchor) = anchor {
                         // Detection may be silent (decoder failed); events end all the same.
-                        let quiet_since = Pts(now.0.saturating_sub(anchor.zero.0)) - Duration::from_secs(2);
+                        let quiet_since = Pts(now.0.saturating_sub(anchor.zero.0)) - self.detection.delay();
                         let actions = self.machine.tick(quiet_since);
                         self.act(actions, Some(anchor)).await;
                     }
@@ -253,7 +255,7 @@ impl Session {
             self.act(actions, anchor).await;
             self.recorder.stream(None);
             self.ring.clear();
-            self.detection.stream(None);
+            self.detection.stream(None, false);
         }
         down
     }
@@ -290,9 +292,9 @@ impl Session {
             Some(CaptureEvent::Up { caps, anchor, .. }) => {
                 sub.anchor = Some(anchor);
                 self.watched = Watched::Sub;
-                self.detection.stream(Some(&caps));
+                self.detection.stream(Some(&caps), false);
             }
-            Some(CaptureEvent::Changed { caps, .. }) => self.detection.stream(Some(&caps)),
+            Some(CaptureEvent::Changed { caps, .. }) => self.detection.stream(Some(&caps), false),
             Some(CaptureEvent::Packet(packet)) if self.watched == Watched::Sub => {
                 self.detection.push(&packet)
             }
@@ -317,11 +319,8 @@ impl Session {
         if self.watched != watched {
             self.watched = watched;
             let caps = self.recorder.current_stream().map(|s| s.caps.clone());
-            self.detection.stream(if watched == Watched::Main {
-                caps.as_ref()
-            } else {
-                None
-            });
+            let main = watched == Watched::Main;
+            self.detection.stream(caps.as_ref().filter(|_| main), true);
         }
     }
 
@@ -329,7 +328,7 @@ impl Session {
         self.look_for_strongest(true);
         self.ring.begin(&stream);
         if self.watched == Watched::Main {
-            self.detection.stream(Some(&stream.caps));
+            self.detection.stream(Some(&stream.caps), true);
         }
         self.recorder.stream(Some(stream));
     }

@@ -16,7 +16,7 @@ use crate::programs::{self, Mode, Place, Streams};
 use crate::report::{self, Table, word};
 
 /// Connecting, plugins, the first GOPs.
-const WARM_UP: Duration = Duration::from_secs(8);
+pub(crate) const WARM_UP: Duration = Duration::from_secs(8);
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -89,7 +89,7 @@ pub fn run(args: &Args) -> Result<()> {
             let (peer, goal) = match mode {
                 Mode::Main => ("motion", 0.85),
                 Mode::Sub => ("motion", 1.0),
-                Mode::Off => ("gst-launch", 3.0),
+                Mode::Off | Mode::MainAlways | Mode::SubAlways => ("gst-launch", 3.0),
             };
             let theirs = (!args.alone).then(|| measure(peer)).and_then(|m| {
                 m.inspect_err(|e| eprintln!("{peer} cannot be measured: {e:#}"))
@@ -139,7 +139,7 @@ fn mode(name: &str) -> Result<Mode> {
 }
 
 /// Two servers, one a stream, in processes of their own.
-fn serve(directory: &Path, main: &Path, sub: &Path) -> Result<(Vec<Running>, Streams)> {
+pub(crate) fn serve(directory: &Path, main: &Path, sub: &Path) -> Result<(Vec<Running>, Streams)> {
     let start = |file: &Path, name: &str| {
         let mut server = command(report::sibling("sentrycam-testcam")?);
         server
@@ -192,7 +192,7 @@ fn measure(
 }
 
 /// The agent's own figures: dropped packets, reconnects, frames a second, commits.
-fn status(state_dir: &Path) -> Result<Value> {
+pub(crate) fn status(state_dir: &Path) -> Result<Value> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -41,10 +41,56 @@ pub fn make(directory: &Path, fps: u32) -> Result<Footage> {
     let kind = if source.is_some() { "people" } else { "test" };
     let main = directory.join(format!("{kind}-1080p{fps}.mp4"));
     let sub = directory.join(format!("{kind}-360p15.mp4"));
-    encode(source.as_deref(), &main, (1920, 1080, fps), 4000)?;
-    encode(source.as_deref(), &sub, (640, 360, 15), 600)?;
+    encode(source.as_deref(), &main, (1920, 1080, fps), 4000, MIXED)?;
+    encode(source.as_deref(), &sub, (640, 360, 15), 600, MIXED)?;
     Ok(Footage { main, sub, origin })
 }
+
+/// The same street at 30 frames a second in which nothing moves (`idle`) or always something, with a GOP of `gop`
+/// seconds.
+pub fn make_scene(directory: &Path, idle: bool, gop: u32) -> Result<Footage> {
+    std::fs::create_dir_all(directory)?;
+    let (source, origin) = match pedestrians(directory) {
+        Ok(path) => (Some(path), "pedestrians (opencv-doc, PETS 2009)"),
+        Err(e) => {
+            eprintln!("no pedestrians: {e:#}; a test picture instead");
+            (None, "FFmpeg's test picture")
+        }
+    };
+    let (kind, scene) = if idle { ("idle", IDLE) } else { ("busy", BUSY) };
+    let of = if source.is_some() { "people" } else { "test" };
+    let main = directory.join(format!("{of}-{kind}-1080p30-gop{gop}.mp4"));
+    let sub = directory.join(format!("{of}-{kind}-360p15-gop{gop}.mp4"));
+    let scene = Scene { gop, ..scene };
+    encode(source.as_deref(), &main, (1920, 1080, 30), 4000, scene)?;
+    encode(source.as_deref(), &sub, (640, 360, 15), 600, scene)?;
+    Ok(Footage { main, sub, origin })
+}
+
+/// What happens in the footage: seconds without motion; frames (15 a second) forwards and again backwards; seconds from
+/// one key frame to the next.
+#[derive(Debug, Clone, Copy)]
+struct Scene {
+    quiet: u32,
+    moving: u32,
+    gop: u32,
+}
+
+const MIXED: Scene = Scene {
+    quiet: 10,
+    moving: 180,
+    gop: 2,
+};
+const IDLE: Scene = Scene {
+    quiet: LOOP_S,
+    moving: 0,
+    gop: 2,
+};
+const BUSY: Scene = Scene {
+    quiet: 0,
+    moving: LOOP_S * 15 / 2,
+    gop: 2,
+};
 
 fn pedestrians(directory: &Path) -> Result<PathBuf> {
     let video = directory.join("vtest.avi");
@@ -85,6 +131,7 @@ fn encode(
     to: &Path,
     (width, height, fps): (u32, u32, u32),
     kbps: u32,
+    scene: Scene,
 ) -> Result<()> {
     if to.exists() {
         return Ok(());
@@ -97,14 +144,26 @@ fn encode(
         None => ffmpeg.args(["-f", "lavfi", "-i", "testsrc2=size=768x576:rate=15"]),
     };
     let tall = width * 3 / 4;
+    let (frames, still) = (scene.moving.max(1), (scene.quiet * 15).max(1));
+    let parts = match (scene.quiet, scene.moving) {
+        (_, 0) => "[q]null",
+        (0, _) => "[q]nullsink;[f][r]concat=n=2:v=1",
+        _ => "[q][f][r]concat=n=3:v=1",
+    };
+    let unused = if scene.moving == 0 {
+        "[f]nullsink;[r]nullsink;"
+    } else {
+        ""
+    };
     let filter = format!(
-        "[0:v]trim=end_frame=180,setpts=N/15/TB,split=3[f][r0][q0];[r0]reverse[r];\
-         [q0]trim=end_frame=1,loop=loop=149:size=1:start=0,setpts=N/15/TB[q];\
-         [q][f][r]concat=n=3:v=1,scale={width}:{tall}:flags=bicubic,crop={width}:{height},fps={fps},\
-         noise=alls=4:allf=t"
+        "[0:v]trim=end_frame={frames},setpts=N/15/TB,split=3[f][r0][q0];[r0]reverse[r];\
+         [q0]trim=end_frame=1,loop=loop={}:size=1:start=0,setpts=N/15/TB[q];{unused}\
+         {parts},scale={width}:{tall}:flags=bicubic,crop={width}:{height},fps={fps},\
+         noise=alls=4:allf=t",
+        still - 1
     );
     let part = to.with_extension("part.mp4");
-    let (rate, gop) = (format!("{kbps}k"), (2 * fps).to_string());
+    let (rate, gop) = (format!("{kbps}k"), (scene.gop * fps).to_string());
     ffmpeg
         .args(["-filter_complex", &filter, "-c:v", "libx264"])
         .args(["-preset", "veryfast", "-profile:v", "high", "-bf", "0"])

@@ -4,6 +4,8 @@
 //! | command | measures |
 //! |---|---|
 //! | `agent` | CPU, memory and threads beside `motion` and bare GStreamer passthrough |
+//! | `demand` | CPU of detection by decode on demand beside `motion` and decoding everything, idle and busy scene |
+//! | `recall` | what decode on demand misses on labelled clips; never timed |
 //! | `latency` | first moving frame → row in the cloud's PostgreSQL |
 //! | `commands` | command issued → executed → its end in the cloud's PostgreSQL, over MQTT and over poll |
 //! | `claim` | press of the button → first heartbeat in PostgreSQL; CPU and memory of the idle agent |
@@ -19,6 +21,7 @@
 mod claim;
 mod commands;
 mod cost;
+mod demand;
 mod drain;
 mod flash;
 mod footage;
@@ -26,6 +29,7 @@ mod latency;
 mod live;
 mod process;
 mod programs;
+mod recall;
 mod report;
 mod upload;
 
@@ -36,6 +40,10 @@ use clap::Parser;
 enum Args {
     /// CPU, memory and threads beside motion and bare passthrough
     Agent(cost::Args),
+    /// What decode on demand costs beside motion and decoding everything
+    Demand(demand::Args),
+    /// What decode on demand misses on labelled clips
+    Recall(recall::Args),
     /// First moving frame to the committed row in the cloud
     Latency(latency::Args),
     /// A command to its terminal state, over MQTT and over poll
@@ -55,6 +63,8 @@ enum Args {
 fn main() -> anyhow::Result<()> {
     match Args::parse() {
         Args::Agent(args) => cost::run(&args),
+        Args::Demand(args) => demand::run(&args),
+        Args::Recall(args) => recall::run(&args),
         Args::Latency(args) => latency::run(&args),
         Args::Commands(args) => commands::run(&args),
         Args::Claim(args) => claim::run(&args),

@@ -18,6 +18,10 @@ pub enum Mode {
     Sub,
     /// Records all the time, detects nothing.
     Off,
+    /// Records all the time and detects on the same stream.
+    MainAlways,
+    /// Records the main stream all the time and detects on the sub-stream.
+    SubAlways,
 }
 
 impl Mode {
@@ -27,6 +31,8 @@ impl Mode {
             Mode::Main => "detection on the main stream",
             Mode::Sub => "detection on the sub-stream",
             Mode::Off => "recording only",
+            Mode::MainAlways => "detection on the main stream, recording all the time",
+            Mode::SubAlways => "detection on the sub-stream, recording all the time",
         }
     }
 }
@@ -74,6 +80,8 @@ impl Place {
     }
 }
 
+const ALWAYS: &str = "[camera.recording]\nmode = \"continuous\"\n";
+
 /// The agent, with everything at its default but the mode.
 pub fn agent(place: &Place, streams: &Streams, cameras: u32, mode: Mode) -> Result<Command> {
     let mut config = format!(
@@ -90,6 +98,8 @@ pub fn agent(place: &Place, streams: &Streams, cameras: u32, mode: Mode) -> Resu
         match mode {
             Mode::Main => {}
             Mode::Sub => writeln!(config, "sub_url = {:?}", streams.sub)?,
+            Mode::MainAlways => config.push_str(ALWAYS),
+            Mode::SubAlways => write!(config, "sub_url = {:?}\n{ALWAYS}", streams.sub)?,
             Mode::Off => config.push_str(
                 "[camera.motion]\nenabled = false\n[camera.recording]\nmode = \"continuous\"\n",
             ),
@@ -111,8 +121,10 @@ pub fn motion(place: &Place, streams: &Streams, cameras: u32, mode: Mode) -> Res
     );
     for n in 1..=cameras {
         let (seen, size) = match mode {
-            Mode::Sub => (&streams.sub, "width 640\nheight 360\n"),
-            Mode::Main | Mode::Off => (&streams.main, "width 1920\nheight 1080\n"),
+            Mode::Sub | Mode::SubAlways => (&streams.sub, "width 640\nheight 360\n"),
+            Mode::Main | Mode::MainAlways | Mode::Off => {
+                (&streams.main, "width 1920\nheight 1080\n")
+            }
         };
         // Its names of files hold the second alone: two cameras in one directory would overwrite each other.
         let clips = place.path().join(format!("clips{n}"));
@@ -121,7 +133,7 @@ pub fn motion(place: &Place, streams: &Streams, cameras: u32, mode: Mode) -> Res
             "camera_id {n}\ntarget_dir {}\nnetcam_url {seen}\n{size}",
             clips.display()
         );
-        if mode == Mode::Sub {
+        if matches!(mode, Mode::Sub | Mode::SubAlways) {
             writeln!(camera, "netcam_high_url {}", streams.main)?;
         }
         let file = place.path().join(format!("camera{n}.conf"));
@@ -148,5 +160,17 @@ pub fn passthrough(place: &Place, streams: &Streams, cameras: u32) -> Command {
         command.arg("filesink");
         command.arg(format!("location={}", file.display()));
     }
+    command
+}
+
+/// What every picture costs: RTP decoded with one thread and scaled to 320x180 grey, nothing kept.
+pub fn decode_all(streams: &Streams) -> Command {
+    let mut command = command("gst-launch-1.0");
+    command.args(["-q", "rtspsrc"]);
+    command.arg(format!("location={}", streams.main));
+    command.args(["protocols=tcp", "latency=200"]);
+    let tail = "! rtph264depay ! h264parse ! avdec_h264 max-threads=1 ! videoscale \
+                ! video/x-raw,width=320,height=180 ! videoconvert ! video/x-raw,format=GRAY8 ! fakesink sync=false";
+    command.args(tail.split_whitespace());
     command
 }

@@ -146,9 +146,18 @@ fn what_is_read_again_comes_again_in_order_with_its_own_times() {
     let (caps, packets) = video(Recipe::default());
     let (mut s, mut rx) = started(&caps, 5.0);
     let keys: Vec<&Packet> = packets.iter().filter(|p| p.key).collect();
+    let mut seen = Vec::new();
     for key in &keys[..3] {
         s.push(key);
         s.drain();
+        wait_until(10, "the key frame's picture", || {
+            let frame = rx.try_recv();
+            if let Ok(SamplerEvent::Frame(f, mark)) = frame {
+                seen.push((f, mark));
+                return true;
+            }
+            false
+        });
     }
     let run = s.rewind();
     let from = packets.iter().position(|p| p.pts == keys[1].pts).unwrap();
@@ -156,7 +165,6 @@ fn what_is_read_again_comes_again_in_order_with_its_own_times() {
         s.push(p);
     }
     s.drain();
-    let mut seen = Vec::new();
     wait_until(10, "the pictures", || {
         while let Ok(SamplerEvent::Frame(f, mark)) = rx.try_recv() {
             seen.push((f, mark));

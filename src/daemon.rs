@@ -18,6 +18,7 @@ use crate::agent::camera::registry::registry;
 use crate::agent::camera::{CameraContext, ClipStore, Desk};
 use crate::agent::disk::Disk;
 use crate::agent::health::Health;
+use crate::agent::herald::Herald;
 use crate::agent::janitor::{self, Janitor};
 use crate::agent::journal::{Fact, Journal, journal};
 use crate::agent::pictures::pictures;
@@ -155,6 +156,11 @@ async fn main(
         .await;
 
     let (status, desk) = (StatusHub::default(), Desk::default());
+    let herald = Herald {
+        status: status.clone(),
+        time: time.clone(),
+        in_force: seen.clone(),
+    };
     let restart = Arc::new(Notify::new());
     let disk = Disk::default();
     let online = match &config.cloud {
@@ -203,7 +209,7 @@ async fn main(
         "health",
         health.run(supervisor.stop_token(Phase::Intake)),
     );
-    serve(&mut supervisor, &config, &status, &time, &db);
+    serve(&mut supervisor, &config, herald, &db);
     let janitor = Janitor::new(janitor::Parts {
         db: db.clone(),
         spool: spool.clone(),
@@ -277,7 +283,6 @@ async fn main(
         online.follow(twin, &mut supervisor);
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), epoch = %db.epoch(), "agent is up");
-    watchdog::ready("recording");
 
     let mut writer = db.stats();
     let code = tokio::select! {
@@ -311,20 +316,14 @@ fn credentials_file(config: &Config) -> PathBuf {
     named.unwrap_or_else(|| config.state_dir.join("credentials/current.json"))
 }
 
-/// Status socket and watchdog.
-fn serve(
-    supervisor: &mut Supervisor,
-    config: &Config,
-    hub: &StatusHub,
-    time: &TimeKeeper,
-    db: &Db,
-) {
-    let time = time.clone();
-    let (dir, hub, stop) = (
+/// Status socket, and what systemd hears.
+fn serve(supervisor: &mut Supervisor, config: &Config, herald: Herald, db: &Db) {
+    let (dir, hub, time) = (
         config.state_dir.clone(),
-        hub.clone(),
-        supervisor.stop_token(Phase::Serving),
+        herald.status.clone(),
+        herald.time.clone(),
     );
+    let stop = supervisor.stop_token(Phase::Serving);
     supervisor.spawn(Phase::Serving, "status", async move {
         if let Err(e) = status::serve(&dir, hub, time, stop).await {
             tracing::warn!(error = %e, "status cannot be served");
@@ -332,9 +331,15 @@ fn serve(
     });
     // Held until the intake ends, so that the journal's handles can all go.
     let (db, stop) = (db.clone(), supervisor.stop_token(Phase::Intake));
+    supervisor.spawn(Phase::Intake, "herald", herald.clone().run(stop.clone()));
     let probe = move || {
-        let db = db.clone();
-        async move { db.call(Urgency::Soon, |_, _| Ok(())).await.is_ok() }
+        let (db, hangs) = (db.clone(), herald.stuck());
+        async move {
+            if let Some(camera) = &hangs {
+                tracing::error!(camera, "the camera's task hangs");
+            }
+            hangs.is_none() && db.call(Urgency::Soon, |_, _| Ok(())).await.is_ok()
+        }
     };
     supervisor.spawn(Phase::Intake, "watchdog", watchdog::feed(probe, stop));
 }

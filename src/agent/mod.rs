@@ -15,7 +15,8 @@
 //! | [`live`] | publishes cameras to media servers, each for a lease |
 //! | [`link`] | MQTT: presence, hints, what the cloud sends |
 //! | [`janitor`] | keeps the clips within quota, age and free space; tells how the disk is |
-//! | [`health`] | heartbeat, figures, the watchdog's probe |
+//! | [`health`] | heartbeat, figures |
+//! | [`herald`] | tells systemd: ready, status line, progress |
 //! | [`twin`] | takes what the cloud wants this device to be, and makes it so |
 //! | [`status`] | tells a command line how the agent is |
 //! | [`reindex`] | makes rows and files agree again after a lost database |
@@ -28,6 +29,7 @@ pub mod commands;
 pub mod disk;
 pub mod executor;
 pub mod health;
+pub mod herald;
 pub mod inbox;
 pub mod janitor;
 pub mod journal;

@@ -13,7 +13,8 @@ pub fn run(path: &Path, format: Format) -> anyhow::Result<ExitCode> {
         Err(faults) => Ok(report(path, &faults, format.json)),
         Ok(config) => {
             if format.json {
-                output::json(&json!({ "file": path, "faults": [] }))?;
+                let clips = &config.spool.dir;
+                output::json(&json!({ "file": path, "faults": [], "clips": clips }))?;
             } else {
                 let cloud = if config.cloud.is_some() {
                     "a cloud"

@@ -145,11 +145,28 @@ fn load(path: &Path) -> anyhow::Result<Result<Config, Vec<Fault>>> {
             path.display()
         )
     })?;
+    let handed_over = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     Ok(Config::parse(&text, &|file| {
-        read_bounded(file)
+        read_bounded(&secret_file(path, handed_over.as_deref(), file))
             .map(|s| Secret::new(s.trim_end_matches(['\n', '\r'])))
             .map_err(|e| e.to_string())
     }))
+}
+
+/// Where a secret is that the configuration names. A relative name is one of `secrets/` beside the configuration: root
+/// reads it there, the service gets it from systemd (`LoadCredential=secrets:…`), which joins names with `_`.
+fn secret_file(config: &Path, handed_over: Option<&Path>, file: &Path) -> PathBuf {
+    if file.is_absolute() {
+        return file.to_owned();
+    }
+    let beside = config.parent().unwrap_or(Path::new(".")).join("secrets");
+    match handed_over {
+        Some(dir) => {
+            let name = file.to_string_lossy().replace('/', "_");
+            dir.join(format!("secrets_{name}"))
+        }
+        None => beside.join(file),
+    }
 }
 
 fn read_bounded(path: &Path) -> std::io::Result<String> {
@@ -169,5 +186,21 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_relative_secret_is_beside_the_configuration_or_handed_over() {
+        let config = Path::new("/etc/sentrycam/sentrycam.toml");
+        let find = |handed_over: Option<&str>, file: &str| {
+            let handed_over = handed_over.map(Path::new);
+            let found = secret_file(config, handed_over, Path::new(file));
+            found.to_str().unwrap().to_owned()
+        };
+        assert_eq!(find(None, "door"), "/etc/sentrycam/secrets/door");
+        let run = Some("/run/credentials/sentrycam.service");
+        let secret = "/run/credentials/sentrycam.service/secrets_door";
+        assert_eq!(find(run, "door"), secret);
+        assert_eq!(find(run, "a/b"), secret.replace("door", "a_b"));
+        assert_eq!(find(run, "/srv/door"), "/srv/door");
     }
 }

@@ -151,7 +151,7 @@ fn cloud_config(mut s: Section<'_>, state_dir: &Path) -> CloudConfig {
         api_base: s.read("api_base", &[Kind::Text], api_base),
         claim_code_file: s
             .path_buf("claim_code_file")
-            .unwrap_or_else(|| "/boot/firmware/sentrycam-claim.txt".into()),
+            .unwrap_or_else(|| state_dir.join("claim-code.txt")),
         announce: s.boolean("announce").unwrap_or(true),
         allow_private: s
             .read("allow_private", &[Kind::List], networks)

@@ -1,7 +1,6 @@
 //! systemd's notifications and its watchdog, fed by progress and not by liveness.
 //!
-//! The watchdog is fed while the database commits and the tasks run; a process that only spins is killed and started
-//! again. A camera that is down is no failure.
+//! The watchdog is fed while the caller's probe finds progress; a process that only spins is killed and started again.
 
 use std::time::Duration;
 
@@ -13,9 +12,19 @@ pub fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
+/// Tells systemd how it is.
+pub fn status(status: &str) {
+    notify(&[NotifyState::Status(status)]);
+}
+
+/// Whether systemd wants to be told.
+pub fn listens() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 /// Tells systemd that the agent is going down.
 pub fn stopping() {
-    notify(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
 }
 
 /// Feeds the watchdog as long as `probe` answers in time. Returns at once where no watchdog is asked for.

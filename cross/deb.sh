@@ -1,0 +1,36 @@
+#!/bin/bash
+# deb.sh ARCH: builds target/deb/sentrycam_VERSION_ARCH.deb, the same bytes every time; ARCH is amd64, arm64 or armhf.
+# Another architecture than this machine's is built in a sysroot (cross/sysroot.sh), without docker and without root.
+# DEB_VERSION names another version than Cargo.toml's, for tests of upgrades; SKIP_BUILD=1 packs the binary that is there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. cross/targets.sh
+arch=${1:?usage: deb.sh amd64|arm64|armhf}
+target_of "$arch"
+host=$(dpkg --print-architecture)
+# The sources must not know where they were built.
+export CARGO_TARGET_DIR=${DEB_TARGET_DIR:-$PWD/target/deb/build}
+out=target/deb
+assets=$out/assets
+mkdir -p "$assets"
+
+cargo_deb=$(cross/cargo-deb.sh)
+
+echo "manual, completions, licences" >&2
+# The manual describes the command line, which is the same everywhere; the tests have built most of what it needs.
+(unset CARGO_TARGET_DIR && cargo build -q --locked --workspace --example manual)
+rm -rf "${assets:?}"/*
+target/debug/examples/manual "$assets"
+cross/licences.py "$triple" | gzip -9n >"$assets/third-party.txt.gz"
+
+reproducible
+if [ -z "${SKIP_BUILD:-}" ]; then
+    echo "program for $arch" >&2
+    if [ "$arch" != "$host" ]; then
+        . cross/cross-env.sh
+    fi
+    # ${CROSS_ARGS}: what this target needs besides, e.g. a standard library of its own.
+    cargo build --release --locked -p sentrycam --bin sentrycam --target "$triple" ${CROSS_ARGS:-}
+fi
+"$cargo_deb" -q --no-build --no-strip --locked --offline -p sentrycam --target "$triple" --output "$out/" \
+    ${DEB_VERSION:+--deb-version "$DEB_VERSION"}

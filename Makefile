@@ -1,6 +1,9 @@
 # make demo [SECONDS=60] [CAMERA=rtsp://… | /dev/video0]   the whole story, on real video
 # make test                                               everything that CI runs
 # make bench                                              figures, into target/bench/*.json and on the screen
+# make deb [ARCH=amd64|arm64|armhf]                        target/deb/sentrycam_VERSION_ARCH.deb
+# make package-test                                       its contents, and its life in a clean Debian 12 and 13 (root)
+# make reproducible                                       builds it twice, in two places, and compares
 # make crash [ROUNDS=100]                                 kill -9 at random moments
 # make upload-cuts [ROUNDS=200]                           uploads that are cut at random offsets
 # make live-sessions [ROUNDS=1000]                       live sessions started and stopped; what is left of them
@@ -10,14 +13,17 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 CARGO ?= cargo
 ROUNDS ?= 100
+ARCH ?= $(shell dpkg --print-architecture)
+SUITES ?= bookworm trixie
 BIN := target/debug
 # What runs and what builds it; Debian 12 and 13.
 PACKAGES := gcc pkg-config libclang-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev \
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
     gstreamer1.0-libav gstreamer1.0-rtsp gstreamer1.0-x gstreamer1.0-tools glib-networking ca-certificates ffmpeg mosquitto postgresql \
-    python3-venv procps util-linux dbus-daemon
+    python3-venv procps util-linux dbus-daemon systemd
+PACKAGING := dpkg-dev gzip python3 $(PACKAGES)
 
-.PHONY: demo test bench crash broker-kills upload-cuts live-sessions deps deny lint footage
+.PHONY: deb package-test reproducible demo test bench crash broker-kills upload-cuts live-sessions deps deny lint footage
 
 demo: deps footage
 	$(CARGO) build -q --workspace --bins
@@ -57,6 +63,21 @@ bench: deps footage
 	target/release/sentrycam-bench drain
 	target/release/sentrycam-bench upload
 	$(CARGO) bench --workspace --bench motion --bench outbox --bench signing
+
+deb:
+	@cross/deps.sh $(PACKAGING)
+	cross/deb.sh $(ARCH)
+
+package-test: deb
+	@cross/deps.sh mmdebstrap lintian man-db
+	tests/packages/contents.sh $$(cross/deb-name.sh $(ARCH))
+	DEB_VERSION=0.0.1-1 SKIP_BUILD=1 cross/deb.sh $(ARCH)
+	for suite in $(SUITES); do \
+	    tests/packages/lifecycle.sh $$suite $$(DEB_VERSION=0.0.1-1 cross/deb-name.sh $(ARCH)) $$(cross/deb-name.sh $(ARCH)); \
+	done
+
+reproducible:
+	cross/reproducible.sh $(ARCH)
 
 footage: deps
 	@tests/footage.sh target/footage

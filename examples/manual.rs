@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use clap::CommandFactory as _;
+use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 
 const PROGRAM: &str = "sentrycam";
@@ -24,7 +24,20 @@ fn main() -> anyhow::Result<()> {
     }
     let man = dir.join("man");
     std::fs::create_dir_all(&man)?;
-    // A page a command, without those for `help`; no date, so that the same source makes the same page.
-    let command = command.disable_help_subcommand(true);
-    clap_mangen::generate_to(command, man).context("cannot write the manual")
+    // A page a command; no date, so that the same source makes the same page.
+    clap_mangen::generate_to(without_help(sentrycam::cli::Cli::command()), man)
+        .context("cannot write the manual")
+}
+
+/// Without the commands that only show help.
+fn without_help(command: Command) -> Command {
+    let names: Vec<String> = command
+        .get_subcommands()
+        .map(|c| c.get_name().to_owned())
+        .collect();
+    names
+        .iter()
+        .fold(command.disable_help_subcommand(true), |c, name| {
+            c.mut_subcommand(name, without_help)
+        })
 }

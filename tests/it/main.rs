@@ -36,6 +36,7 @@ mod live;
 mod model;
 mod mqtt_site;
 mod notified;
+mod overlay;
 mod owner;
 mod packaging;
 mod pictures;

@@ -46,8 +46,9 @@ stop() {
 events() { in_root sentrycam events --json --limit 10000 | grep -c '"id"' || true; }
 records() { in_root sentrycam outbox ls --json --limit 10000 | grep -c '"id"' || true; }
 more_events() { [ "$(events)" -gt "$1" ]; }
-exists() { [ -e "$root/$1" ] || fail "$1 is missing $2"; }
-gone() { [ ! -e "$root/$1" ] || fail "$1 is still there $2"; }
+# Links point into the root, not here.
+exists() { [ -e "$root/$1" ] || [ -L "$root/$1" ] || fail "$1 is missing $2"; }
+gone() { { [ ! -e "$root/$1" ] && [ ! -L "$root/$1" ]; } || fail "$1 is still there $2"; }
 mode() { [ "$(in_root stat -c '%a %U:%G' "/$1")" = "$2" ] || fail "$1 is $(in_root stat -c '%a %U:%G' "/$1"), not $2"; }
 
 tests/packages/root.sh "$suite" "$root"

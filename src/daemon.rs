@@ -29,6 +29,7 @@ use crate::agent::twin::{self, Reach};
 use crate::agent::{records, startup, status, wipe};
 use crate::board::clock::Clock;
 use crate::board::entropy::Entropy;
+use crate::board::facts;
 use crate::cloud::Store;
 use crate::config::Config;
 use crate::db::{self, Db, IdSource, Urgency};
@@ -141,7 +142,7 @@ async fn main(
         .context("cannot read the twin")?;
     let (in_force, seen) = watch::channel(loaded.effective.clone());
     let hello = json!({ "version": env!("CARGO_PKG_VERSION"), "arch": std::env::consts::ARCH,
-                        "platform": std::env::consts::OS, "hostname": clock.hostname(),
+                        "platform": std::env::consts::OS, "hostname": clock.hostname(), "ip": facts::address(),
                         "unclean": report.unclean, "cameras": loaded.effective.cameras.len() });
     journal
         .write(
@@ -202,6 +203,7 @@ async fn main(
         heartbeat: heartbeats,
         beat_now: online.as_ref().map(Online::claimed),
         live: publish::protocols,
+        address: facts::address,
         started,
     };
     supervisor.spawn(

@@ -1,5 +1,6 @@
 //! The heartbeat and the figures behind `status`: backlog, disk, clock, this process.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub struct Health {
     pub beat_now: Option<Arc<Notify>>,
     /// What this machine can publish live by.
     pub live: fn() -> Vec<LiveProtocol>,
+    /// The address of this machine, for people.
+    pub address: fn() -> Option<IpAddr>,
     /// When the agent started.
     pub started: Mono,
 }
@@ -168,8 +171,29 @@ impl Health {
             "version": env!("CARGO_PKG_VERSION"), "arch": std::env::consts::ARCH, "uptime_s": status.uptime_s,
             "timequality": status.timequality, "cameras": cameras, "backlog": status.backlog,
             "system": status.system, "storage": status.storage,
+            "ip": (self.address)(),
             "capabilities": { "live": (self.live)() },
-            "status": if status.storage["state"] == "ok" { "ok" } else { "degraded" },
+            "status": status_word(&status.storage),
         })
+    }
+}
+
+/// `degraded` where the disk is known to be in trouble; at the first heartbeat nobody has looked yet.
+fn status_word(storage: &Value) -> &'static str {
+    match storage["state"].as_str() {
+        None | Some("ok") => "ok",
+        Some(_) => "degraded",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_nobody_looked_at_yet_degrades_nothing() {
+        assert_eq!(status_word(&Value::Null), "ok");
+        assert_eq!(status_word(&json!({ "state": "ok" })), "ok");
+        assert_eq!(status_word(&json!({ "state": "full" })), "degraded");
     }
 }

@@ -1,4 +1,4 @@
-//! Asks the cloud for commands by HTTPS: every 30 s while the broker cannot bring them, at once when poked, and rarely
+//! Asks the cloud for commands by HTTPS: within 30 s while the broker cannot bring them, at once when poked, and rarely
 //! while it can, because a broker may lose what it acknowledged.
 //!
 //! Each round asks from the beginning (`after=0`) and page by page: the cloud lists what it has no word of, and the inbox
@@ -20,7 +20,7 @@ use crate::time::Mono;
 use crate::wire::keys::KeySlot;
 
 /// Between two rounds while there is no broker; ± 20 %.
-const PERIOD: Duration = Duration::from_secs(30);
+const PERIOD: Duration = Duration::from_secs(25);
 /// While there is one.
 const RARE: Duration = Duration::from_secs(300);
 /// The broker has to be away for so long before its work is done here.

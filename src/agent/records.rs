@@ -306,17 +306,26 @@ pub fn storage_health(
     }
 }
 
+/// Where a camera's frames come from.
+pub struct Source<'a> {
+    /// The camera's, for people.
+    pub name: &'a str,
+    /// `rtsp`, `v4l2`, `file`, `test`.
+    pub kind: &'a str,
+    /// Of RTSP, without user and query.
+    pub url: Option<&'a str>,
+}
+
 /// `camera.up`.
 pub fn camera_up(
     id: RecordId,
     camera: &CameraId,
-    name: &str,
-    source: &str,
+    source: &Source<'_>,
     info: &StreamInfo,
     rev: u64,
     at: Mono,
 ) -> Record {
-    let data = json!({ "camera_id": camera, "name": name, "source_kind": source, "codec": info.codec,
+    let data = json!({ "camera_id": camera, "name": source.name, "source_kind": source.kind, "url": source.url, "codec": info.codec,
                        "width": info.width, "height": info.height, "fps": info.fps, "has_audio": info.has_audio,
                        "rev": rev });
     record(

@@ -41,6 +41,7 @@ async fn health(device: &Device<Client>) {
         heartbeat: tokio::sync::watch::channel(None).1,
         beat_now: None,
         live: Vec::new,
+        address: || None,
         started: device.time().mono(),
     };
     let stop = CancellationToken::new();

@@ -15,6 +15,7 @@ mod claim_cuts;
 mod claim_hostile;
 mod clip;
 mod commands;
+mod coverage;
 mod crash;
 mod db_check;
 mod device;

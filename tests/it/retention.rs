@@ -227,7 +227,9 @@ fn a_full_disk_is_emptied_before_recording_stops() {
         status["storage"]["deleted"]["space"]["files"].as_u64() > Some(0),
         "{status}"
     );
-    assert_eq!(status["storage"]["state"], "ok");
+    agent.wait(30, &["status"], "the disk is well again", |s| {
+        (s["storage"]["state"] == "ok").then_some(())
+    });
     assert_eq!(agent.stop(), Some(0));
 }
 

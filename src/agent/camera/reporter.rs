@@ -17,6 +17,7 @@ pub struct Reporter {
     camera: CameraId,
     name: String,
     source: &'static str,
+    url: Option<String>,
     context: CameraContext,
     /// Last reason told; the same one is not told again.
     told: Option<DownReason>,
@@ -65,6 +66,7 @@ impl Reporter {
             camera: config.id.clone(),
             name: config.name.clone(),
             source,
+            url: public_url(&config.main),
             context: context.clone(),
             told: None,
             up: false,
@@ -94,8 +96,11 @@ impl Reporter {
         let record = records::camera_up(
             self.id(),
             &self.camera,
-            &self.name,
-            self.source,
+            &records::Source {
+                name: &self.name,
+                kind: self.source,
+                url: self.url.as_deref(),
+            },
             info,
             self.rev(),
             now,
@@ -210,5 +215,43 @@ impl Reporter {
 
     fn id(&self) -> RecordId {
         RecordId((self.context.ids)())
+    }
+}
+
+/// Where the camera is, without what may be secret in it (user, query).
+fn public_url(source: &SourceConfig) -> Option<String> {
+    let SourceConfig::Rtsp { url, .. } = source else {
+        return None;
+    };
+    let port = url.port().map(|p| format!(":{p}")).unwrap_or_default();
+    Some(format!(
+        "{}://{}{port}{}",
+        url.scheme(),
+        url.host_str()?,
+        url.path()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RtspTransport;
+
+    #[test]
+    fn the_cloud_learns_where_a_camera_is_and_no_secret() {
+        let source = |url: &str| SourceConfig::Rtsp {
+            url: url.parse().unwrap(),
+            user: None,
+            password: None,
+            transport: RtspTransport::Tcp,
+            ca_file: None,
+            verify_tls: true,
+        };
+        let told = |url: &str| public_url(&source(url)).unwrap();
+        assert_eq!(
+            told("rtsp://cam:554/a/b?user=x&password=y"),
+            "rtsp://cam:554/a/b"
+        );
+        assert_eq!(told("rtsps://u:p@[fd00::1]/s"), "rtsps://[fd00::1]/s");
     }
 }

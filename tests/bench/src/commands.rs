@@ -1,7 +1,7 @@
 //! `commands`: from an operator's command to its terminal state in the cloud's PostgreSQL, over MQTT and over poll.
 //!
 //! One after another: the clock starts before the cloud takes the command in, and ends when a query that is repeated
-//! every millisecond sees the row's end. Over poll the agent has no broker: it asks every 30 s ± 20 %, and at once
+//! every millisecond sees the row's end. Over poll the agent has no broker: it asks every 25 s ± 20 %, and at once
 //! where an answer to something else says that a command waits.
 
 use std::path::Path;
@@ -26,7 +26,7 @@ pub struct Args {
     /// Commands over MQTT
     #[arg(long, default_value_t = 200)]
     mqtt: usize,
-    /// Commands over poll; one takes up to 36 s
+    /// Commands over poll; one takes up to 30 s
     #[arg(long, default_value_t = 8)]
     poll: usize,
 }

@@ -50,6 +50,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(16, "streams", "0016_streams"),
     migration!(17, "notifications", "0017_notifications"),
     migration!(18, "offline", "0018_offline"),
+    migration!(19, "people", "0019_people"),
 ];
 
 const CREATE_TRACKING: &str = "create table if not exists schema_migrations (

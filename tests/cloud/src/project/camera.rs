@@ -61,9 +61,17 @@ pub struct Data {
     pub fps: Option<f64>,
     /// rtsp, v4l2, file.
     pub source_kind: Option<String>,
+    /// Where it is, without user and query.
+    pub url: Option<String>,
 }
 
 impl Data {
+    /// Where it is; nothing where the device says more than it should.
+    fn address(&self) -> Option<&str> {
+        let url = self.url.as_deref()?;
+        (url.len() <= 2048 && !url.contains('@')).then_some(url)
+    }
+
     /// Checks what types cannot say.
     ///
     /// # Errors
@@ -98,13 +106,14 @@ const SAVE: &str = "
       status = n.status, reason = n.reason,
       name = coalesce(n.name, c.name), codec = coalesce(n.codec, c.codec),
       width = coalesce(nullif(n.width, 0), c.width), height = coalesce(nullif(n.height, 0), c.height),
+      rtsp_url = case when c.desired is null then coalesce(n.url, c.rtsp_url) else c.rtsp_url end,
       fps = coalesce(nullif(n.fps, 0), c.fps), source_kind = coalesce(n.source, c.source_kind),
       last_seen_at = case when n.status = 'offline' then c.last_seen_at else n.at end,
       epoch_rank = n.rank, rev = n.rev, updated_at = now()
     from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::integer[],
                 $8::integer[], $9::float8[], $10::text[], $11::timestamptz[], $12::integer[],
-                $13::bigint[])
-      n (camera_id, status, reason, name, codec, width, height, fps, source, at, rank, rev)
+                $13::bigint[], $14::text[])
+      n (camera_id, status, reason, name, codec, width, height, fps, source, at, rank, rev, url)
     where c.device_id = $1 and c.camera_id = n.camera_id
       and (n.rank, n.rev) > (c.epoch_rank, c.rev)";
 
@@ -206,6 +215,10 @@ pub(super) async fn project(
             &said.iter().map(|(.., at)| *at).collect::<Vec<_>>(),
             &said.iter().map(|(place, ..)| place.0).collect::<Vec<_>>(),
             &said.iter().map(|(place, ..)| place.1).collect::<Vec<_>>(),
+            &said
+                .iter()
+                .map(|(_, _, data, _)| data.address())
+                .collect::<Vec<_>>(),
         ],
     )
     .await?;

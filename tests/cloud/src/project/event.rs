@@ -5,15 +5,13 @@
 //!      └───────────────── ended ──────────────────────────▶
 //! ```
 
-use std::collections::HashMap;
-
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::parts::{Part, Parts};
+use super::parts::{self, Part, Parts};
 use super::{Payload, check_camera_id, check_not_negative};
 use crate::db::DbError;
 use crate::edge::verify::Caller;
@@ -226,39 +224,20 @@ pub(super) async fn project(
     caller: &Caller,
     records: &[&Record],
 ) -> Result<(), DbError> {
-    let mut uids: Vec<Uuid> = Vec::new();
-    for record in records {
-        if let Payload::Motion(_, data) = &record.payload
-            && !uids.contains(&data.event_id)
-        {
-            uids.push(data.event_id);
+    let said = records.iter().filter_map(|record| match &record.payload {
+        Payload::Motion(kind, data) => {
+            let part = Part::of(record, data.rev, (**data).clone());
+            Some((data.event_id, *kind, part))
         }
-    }
-    if uids.is_empty() {
+        _ => None,
+    });
+    let events = parts::merge(tx, LOAD, caller.device_id, said.collect()).await?;
+    if events.is_empty() {
         return Ok(());
     }
-    let load = tx.prepare_cached(LOAD).await?;
-    let mut events: HashMap<Uuid, Event> = HashMap::new();
-    for found in tx.query(&load, &[&caller.device_id, &uids]).await? {
-        // Written by this module only; an unreadable one is rebuilt from what comes now.
-        let parts: Value = found.get(1);
-        events.insert(
-            found.get(0),
-            serde_json::from_value(parts).unwrap_or_default(),
-        );
-    }
-    for record in records {
-        if let Payload::Motion(kind, data) = &record.payload {
-            let part = Part::of(record, data.rev, (**data).clone());
-            events.entry(data.event_id).or_default().add(*kind, part);
-        }
-    }
-    let rows: Vec<(Uuid, Value, Row)> = uids
+    let rows: Vec<(Uuid, Value, Row)> = events
         .iter()
-        .filter_map(|uid| {
-            let event = events.get(uid)?;
-            Some((*uid, json!(event), row(event)?))
-        })
+        .filter_map(|(uid, event)| Some((*uid, json!(event), row(event)?)))
         .collect();
     macro_rules! column {
         ($field:ident) => {

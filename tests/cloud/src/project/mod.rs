@@ -196,6 +196,20 @@ fn check_not_negative(name: &str, value: Option<i64>) -> Result<(), String> {
     }
 }
 
+/// Refuses what no file has: sides below zero, a SHA-256 that is not 64 lower-case hexadecimal digits.
+fn check_file(width: Option<i32>, height: Option<i32>, sha256: Option<&str>) -> Result<(), String> {
+    if width.is_some_and(|w| w < 0) || height.is_some_and(|h| h < 0) {
+        return Err("width and height must not be below 0".into());
+    }
+    let is_hex = |text: &str| {
+        text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    if sha256.is_some_and(|sha256| !is_hex(sha256)) {
+        return Err("sha256 must be 64 lower-case hexadecimal digits".into());
+    }
+    Ok(())
+}
+
 /// Where a record stands among its device's: the order of its epoch, then its own number.
 pub type Place = (i32, i64);
 

@@ -4,12 +4,16 @@
 //! sequence, then epoch), so it is commutative, associative and idempotent. Rows derive their columns
 //! from it and keep it in their `parts` column.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use deadpool_postgres::Transaction;
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
+use crate::db::DbError;
 use crate::ingest::record::{Record, Severity};
 
 /// One record's contribution.
@@ -101,4 +105,53 @@ impl<K: Ord, D> Parts<K, D> {
     pub fn said<T>(&self, what: impl Fn(&D) -> Option<T>) -> Option<T> {
         self.newest_first().find_map(|part| what(&part.data))
     }
+}
+
+/// What is kept of things: `select` takes the device and their ids, and answers with id and parts.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn load<K, D>(
+    tx: &Transaction<'_>,
+    select: &str,
+    device_id: Uuid,
+    uids: &[Uuid],
+) -> Result<HashMap<Uuid, Parts<K, D>>, DbError>
+where
+    K: Ord + DeserializeOwned,
+    D: DeserializeOwned,
+{
+    let statement = tx.prepare_cached(select).await?;
+    let rows = tx.query(&statement, &[&device_id, &uids]).await?;
+    let parts = |value: Value| serde_json::from_value(value).unwrap_or_default();
+    // Written by this program only; unreadable parts are built again from what comes now.
+    Ok(rows
+        .iter()
+        .map(|row| (row.get(0), parts(row.get(1))))
+        .collect())
+}
+
+/// What is kept of the things that `said` is about, with that added; empty where it says nothing.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn merge<K, D>(
+    tx: &Transaction<'_>,
+    select: &str,
+    device_id: Uuid,
+    said: Vec<(Uuid, K, Part<D>)>,
+) -> Result<HashMap<Uuid, Parts<K, D>>, DbError>
+where
+    K: Ord + DeserializeOwned,
+    D: DeserializeOwned,
+{
+    if said.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let uids: Vec<Uuid> = said.iter().map(|(uid, ..)| *uid).collect();
+    let mut things = load(tx, select, device_id, &uids).await?;
+    for (uid, kind, part) in said {
+        things.entry(uid).or_default().add(kind, part);
+    }
+    Ok(things)
 }

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::parts::{Part, Parts};
-use super::{Payload, check_camera_id, check_not_negative, upload};
+use super::parts::{self, Part, Parts};
+use super::{Payload, check_camera_id, check_file, check_not_negative, upload};
 use crate::db::DbError;
 use crate::edge::verify::Caller;
 use crate::ingest::record::Record;
@@ -121,15 +121,7 @@ impl Data {
         if self.locked.is_none() && kind == Kind::Locked {
             return Err("locked is missing".into());
         }
-        if self.width.is_some_and(|width| width < 0) || self.height.is_some_and(|h| h < 0) {
-            return Err("width and height must not be below 0".into());
-        }
-        let is_hex = |text: &str| {
-            text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-        };
-        if self.sha256.as_deref().is_some_and(|sha256| !is_hex(sha256)) {
-            return Err("sha256 must be 64 lower-case hexadecimal digits".into());
-        }
+        check_file(self.width, self.height, self.sha256.as_deref())?;
         if !matches!(
             self.mode.as_deref(),
             None | Some("motion" | "continuous" | "manual")
@@ -194,31 +186,18 @@ pub(super) async fn project(
     caller: &Caller,
     records: &[&Record],
 ) -> Result<(), DbError> {
-    let mut uids: Vec<Uuid> = Vec::new();
-    for record in records {
-        if let Payload::Recording(_, data) = &record.payload
-            && !uids.contains(&data.recording_id)
-        {
-            uids.push(data.recording_id);
-        }
-    }
-    if uids.is_empty() {
-        return Ok(());
-    }
     let owner = Owner {
         organization_id: caller.organization_id,
         device_id: caller.device_id,
     };
-    let mut recordings = load(tx, owner, &uids).await?;
-    for record in records {
-        if let Payload::Recording(kind, data) = &record.payload {
+    let said = records.iter().filter_map(|record| match &record.payload {
+        Payload::Recording(kind, data) => {
             let part = Part::of(record, data.rev, (**data).clone());
-            recordings
-                .entry(data.recording_id)
-                .or_default()
-                .add(*kind, part);
+            Some((data.recording_id, *kind, part))
         }
-    }
+        _ => None,
+    });
+    let recordings = parts::merge(tx, LOAD, owner.device_id, said.collect()).await?;
     save(tx, owner, &recordings).await
 }
 
@@ -228,22 +207,8 @@ pub(super) async fn project(
 /// # Errors
 /// When a statement fails.
 pub async fn refresh(tx: &Transaction<'_>, owner: Owner, uid: Uuid) -> Result<(), DbError> {
-    let recordings = load(tx, owner, &[uid]).await?;
+    let recordings = parts::load(tx, LOAD, owner.device_id, &[uid]).await?;
     save(tx, owner, &recordings).await
-}
-
-async fn load(
-    tx: &Transaction<'_>,
-    owner: Owner,
-    uids: &[Uuid],
-) -> Result<HashMap<Uuid, Recording>, DbError> {
-    let load = tx.prepare_cached(LOAD).await?;
-    let rows = tx.query(&load, &[&owner.device_id, &uids]).await?;
-    let parts = |row: &tokio_postgres::Row| {
-        let parts: Value = row.get(1);
-        serde_json::from_value(parts).unwrap_or_default()
-    };
-    Ok(rows.iter().map(|row| (row.get(0), parts(row))).collect())
 }
 
 async fn save(

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
-use super::parts::{Part, Parts};
-use super::{Payload, check_camera_id, check_not_negative, upload};
+use super::parts::{self, Part, Parts};
+use super::{Payload, check_camera_id, check_file, check_not_negative, upload};
 use crate::db::DbError;
 use crate::edge::verify::Caller;
 use crate::ingest::record::Record;
@@ -89,15 +89,7 @@ impl Data {
         } else if kind == Kind::Taken {
             return Err("camera_id is missing".into());
         }
-        if self.width.is_some_and(|width| width < 0) || self.height.is_some_and(|h| h < 0) {
-            return Err("width and height must not be below 0".into());
-        }
-        let is_hex = |text: &str| {
-            text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-        };
-        if self.sha256.as_deref().is_some_and(|sha256| !is_hex(sha256)) {
-            return Err("sha256 must be 64 lower-case hexadecimal digits".into());
-        }
+        check_file(self.width, self.height, self.sha256.as_deref())?;
         if !matches!(
             self.kind.as_deref(),
             None | Some("snapshot" | "thumbnail" | "annotated")
@@ -148,24 +140,14 @@ pub(super) async fn project(
         organization_id: caller.organization_id,
         device_id: caller.device_id,
     };
-    let uids: Vec<Uuid> = records
-        .iter()
-        .filter_map(|record| match &record.payload {
-            Payload::Snapshot(_, data) => Some(data.snapshot_id),
-            _ => None,
-        })
-        .collect();
-    if uids.is_empty() {
-        return Ok(());
-    }
-    let mut snapshots = load(tx, owner, &uids).await?;
-    for record in records {
-        if let Payload::Snapshot(kind, data) = &record.payload {
+    let said = records.iter().filter_map(|record| match &record.payload {
+        Payload::Snapshot(kind, data) => {
             let part = Part::of(record, data.rev, (**data).clone());
-            let snapshot = snapshots.entry(data.snapshot_id).or_default();
-            snapshot.add(*kind, part);
+            Some((data.snapshot_id, *kind, part))
         }
-    }
+        _ => None,
+    });
+    let snapshots = parts::merge(tx, LOAD, owner.device_id, said.collect()).await?;
     save(tx, owner, &snapshots).await
 }
 
@@ -175,22 +157,8 @@ pub(super) async fn project(
 /// # Errors
 /// When a statement fails.
 pub async fn refresh(tx: &Transaction<'_>, owner: Owner, uid: Uuid) -> Result<(), DbError> {
-    let snapshots = load(tx, owner, &[uid]).await?;
+    let snapshots = parts::load(tx, LOAD, owner.device_id, &[uid]).await?;
     save(tx, owner, &snapshots).await
-}
-
-async fn load(
-    tx: &Transaction<'_>,
-    owner: Owner,
-    uids: &[Uuid],
-) -> Result<HashMap<Uuid, Snapshot>, DbError> {
-    let load = tx.prepare_cached(LOAD).await?;
-    let rows = tx.query(&load, &[&owner.device_id, &uids]).await?;
-    let parts = |row: &tokio_postgres::Row| {
-        let parts: Value = row.get(1);
-        serde_json::from_value(parts).unwrap_or_default()
-    };
-    Ok(rows.iter().map(|row| (row.get(0), parts(row))).collect())
 }
 
 async fn save(
@@ -198,6 +166,9 @@ async fn save(
     owner: Owner,
     snapshots: &HashMap<Uuid, Snapshot>,
 ) -> Result<(), DbError> {
+    if snapshots.is_empty() {
+        return Ok(());
+    }
     let uids: Vec<Uuid> = snapshots.keys().copied().collect();
     let uploads = upload::latest(tx, owner.device_id, keys::Kind::Snapshot, &uids).await?;
     let save = tx.prepare_cached(SAVE).await?;

@@ -1,0 +1,1 @@
+drop table device_links, sessions;

@@ -124,6 +124,7 @@ pub async fn compare(cloud: &Cloud, home: &Home, seen: &Seen) -> Verdict {
         // Where the cloud has a storage, a kept clip becomes available.
         let wanted: &[&str] = match clip.state.as_str() {
             "kept" => &["awaiting_upload", "available"],
+            "deleted" => &["deleted"],
             _ => &["failed"],
         };
         match cloud_clips.get(id) {

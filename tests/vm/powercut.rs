@@ -26,7 +26,7 @@ use crate::verdict::{self, Seen, Verdict};
 
 const DISK_MIB: u32 = 512;
 /// Crash images of a round that are looked at beside the one that the machine goes on with.
-const IMAGES: usize = 3;
+const IMAGES: usize = 5;
 const DB: &str = "/var/lib/sentrycam/sentrycam.db";
 
 const SETUP: &str = "set -eu
@@ -411,7 +411,7 @@ async fn power_cuts_at_random_moments_lose_double_and_break_nothing() {
 async fn without_syncs_promised_rows_are_lost() {
     let seed = number("SEED").unwrap_or(1);
     let mut field = Field::new(UNSAFE).await;
-    let life = field.live(Duration::from_secs(40));
+    let life = field.live(Duration::from_secs(60));
     let promised = life.promises.last().map_or(0, |p| p.ids.len());
     assert!(promised > 0, "nothing was recorded");
     let faults = field.look_at_images(&life, 10, &mut Dice(seed));

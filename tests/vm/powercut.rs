@@ -152,8 +152,8 @@ impl Field {
         Machine::boot(self.payload.path(), &Disk::Logged { image, log })
     }
 
-    /// Boots, and cuts the power so long after the agent's start.
-    fn live(&mut self, length: Duration) -> Life {
+    /// Boots, and cuts the power so long after the agent's start, or after it was ready.
+    fn live(&mut self, from_ready: bool, length: Duration) -> Life {
         let mut machine = self.boot();
         let mut until = None;
         let mut life = Life {
@@ -163,7 +163,7 @@ impl Field {
             promises: Vec::new(),
         };
         let look = format!(
-            "cat /proc/uptime; systemctl show sentrycam -P ExecMainStartTimestampMonotonic
+            "sleep 0.3; cat /proc/uptime; systemctl show sentrycam -P ExecMainStartTimestampMonotonic; systemctl is-active sentrycam
              runuser -u sentrycam -- sqlite3 -readonly {DB} \"select 'e'||hex(id) from events union all
                 select 'c'||hex(id) from recordings union all select 'r'||hex(id) from outbox where class < 3\""
         );
@@ -178,7 +178,8 @@ impl Field {
             life.agent = number(lines.next())
                 .filter(|us| *us > 0.0)
                 .map(|us| us / 1e6);
-            if life.agent.is_some() {
+            let ready = lines.next() == Some("active");
+            if ready || (!from_ready && life.agent.is_some()) {
                 until = until.or(Some(seen_at + length));
             }
             if rc == 0 {
@@ -349,12 +350,9 @@ async fn power_cuts_at_random_moments_lose_double_and_break_nothing() {
     let (mut lives, mut faults, mut written) = (Vec::new(), Vec::new(), 0);
     for round in 1..=rounds {
         // One in four dies while it starts, or repairs what the last cut left.
-        let length = if dice.percent(25) {
-            dice.below(8_000)
-        } else {
-            8_000 + dice.below(20_000)
-        };
-        let life = field.live(Duration::from_millis(length));
+        let ready = !dice.percent(25);
+        let length = dice.below(if ready { 20_000 } else { 10_000 });
+        let life = field.live(ready, Duration::from_millis(length));
         let found = field.look_at_images(&life, IMAGES, &mut dice);
         let log = Log::open(&field.log()).unwrap();
         field.crash(&log, log.len(), &mut dice, &field.image());
@@ -411,7 +409,7 @@ async fn power_cuts_at_random_moments_lose_double_and_break_nothing() {
 async fn without_syncs_promised_rows_are_lost() {
     let seed = number("SEED").unwrap_or(1);
     let mut field = Field::new(UNSAFE).await;
-    let life = field.live(Duration::from_secs(60));
+    let life = field.live(true, Duration::from_secs(40));
     let promised = life.promises.last().map_or(0, |p| p.ids.len());
     assert!(promised > 0, "nothing was recorded");
     let faults = field.look_at_images(&life, 10, &mut Dice(seed));

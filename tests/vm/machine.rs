@@ -20,7 +20,7 @@ pub const HOST: &str = "10.0.2.2";
 
 /// For the machine's own boot, which nobody measures: software emulation on a machine that builds beside.
 const BOOT: Duration = Duration::from_secs(240);
-const COMMAND: Duration = Duration::from_secs(120);
+const COMMAND: Duration = Duration::from_secs(240);
 
 /// Where `root.sh` put it, or a word on how to make it.
 fn built(name: &str) -> PathBuf {

@@ -88,7 +88,7 @@ impl Story {
         for (name, yard) in [("sentrycam.toml", &cameras[0]), ("quiet.toml", &cameras[1])] {
             let recording = "[camera.recording]\npre_roll = \"2 s\"\npost_roll = \"2 s\"\nmax_event = \"10 s\"\n";
             let text = format!(
-                "[spool]\nmin_free = \"16 MiB\"\n[cloud]\napi_base = \"{}\"\nca_file = \"/etc/sentrycam/ca.pem\"\n\
+                "[spool]\nmin_free = \"64 MiB\"\n[cloud]\napi_base = \"{}\"\nca_file = \"/etc/sentrycam/ca.pem\"\n\
                  heartbeat = \"5 s\"\nannounce = false\nallow_private = [\"{HOST}/32\"]\n[mqtt]\nkeep_alive = \"5 s\"\n\
                  [board]\nbutton = \"gpio:/dev/gpiochip0:3\"\nled = \"light\"\n\
                  [[camera]]\nid = \"door\"\ndevice = \"{DOOR}\"\nformat = \"yuyv\"\nwidth = 320\nheight = 180\nfps = 10\n{recording}\

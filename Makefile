@@ -9,6 +9,8 @@
 # make crash [ROUNDS=100]                                 kill -9 at random moments
 # make upload-cuts [ROUNDS=200]                           uploads that are cut at random offsets
 # make live-sessions [ROUNDS=1000]                       live sessions started and stopped; what is left of them
+# make powercut [ROUNDS=30]                               power cuts of a whole machine (QEMU, root), some minutes a round
+# make vm-test                                            the installed package in a machine with camera, button and light (QEMU, root)
 # make broker-kills [ROUNDS=200]                          kill -9 of the broker while states are committed
 
 SHELL := /bin/bash
@@ -25,7 +27,7 @@ PACKAGES := gcc pkg-config libclang-dev libgstreamer1.0-dev libgstreamer-plugins
     python3-venv procps util-linux dbus-daemon systemd
 PACKAGING := dpkg-dev gzip python3 $(PACKAGES)
 
-.PHONY: deb package-test reproducible demo test bench bench-motion fuzz-motion crash broker-kills upload-cuts live-sessions deps deny lint footage
+.PHONY: vm vm-test powercut deb package-test reproducible demo test bench bench-motion fuzz-motion crash broker-kills upload-cuts live-sessions deps deny lint footage
 
 demo: deps footage
 	$(CARGO) build -q --workspace --bins
@@ -48,6 +50,20 @@ live-sessions: deps
 broker-kills: ROUNDS = 200
 broker-kills: deps
 	BROKER_KILLS=$(ROUNDS) $(CARGO) test --workspace --test it broker_kills -- --nocapture --test-threads 1
+
+# Not part of `make test`: a boot takes up to a minute where there is no KVM.
+vm: deb
+	@cross/deps.sh mmdebstrap e2fsprogs kmod make
+	tests/vm/qemu.sh
+	tests/vm/root.sh $$(cross/deb-name.sh amd64)
+
+vm vm-test powercut: ARCH = amd64
+vm-test: vm deps
+	$(CARGO) test --workspace --test it vm::story -- --ignored --nocapture --test-threads 1
+
+powercut: ROUNDS = 30
+powercut: vm deps
+	ROUNDS=$(ROUNDS) $(CARGO) test --workspace --test it vm::powercut -- --ignored --nocapture --test-threads 1
 
 upload-cuts: ROUNDS = 200
 upload-cuts: deps

@@ -66,4 +66,7 @@ mod twin_hostile;
 mod upload;
 mod upload_agent;
 mod upload_site;
+mod verdict;
+#[path = "../vm/mod.rs"]
+mod vm;
 mod watch;

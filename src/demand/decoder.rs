@@ -93,6 +93,11 @@ impl Decoders {
         ready.map_or(&self.software, |c| &c.name)
     }
 
+    /// The one that is always there.
+    pub fn software(&self) -> &str {
+        &self.software
+    }
+
     /// Whether the first key frame of `name` still has to be compared with software's.
     pub fn is_unproved(&self, name: &str) -> bool {
         self.hardware

@@ -1,19 +1,9 @@
-//! Decode on demand, for real: a camera that is quiet and then moves, and decoders that hang.
+//! Decode on demand, for real: a camera that is quiet and then moves.
 
-use std::time::Duration;
-
-use gstreamer as gst;
-use sentrycam::agent::camera::detection::Detection;
-use sentrycam::agent::time::TimeKeeper;
-use sentrycam::board::clock::Clock;
-use sentrycam::config::Config;
-use sentrycam::demand::Decoders;
-use sentrycam::time::Pts;
 use sentrycam_testcam::{Codec, Options, Picture, Scene, Source, TestCamera};
 use serde_json::Value;
 
 use crate::agent::{EXCLUDE_COUNTER, FPS, counters, kept};
-use crate::fixture::{Recipe, caps, video};
 use crate::running::Running;
 
 const SCENE: Scene = Scene {
@@ -122,117 +112,4 @@ fn a_camera_with_long_gops_is_decoded_as_a_whole_and_says_so() {
     // Of each GOP what follows its last chosen picture is spared, as ever.
     assert!(done / all > 0.8, "{done} of {all}");
     assert_eq!(agent.stop(), Some(0));
-}
-
-mod hanging {
-    //! A decoder that takes everything and puts nothing out.
-
-    use gstreamer as gst;
-    use gstreamer::glib;
-    use gstreamer::prelude::*;
-    use gstreamer::subclass::prelude::*;
-
-    pub struct Imp {
-        sink: gst::Pad,
-        src: gst::Pad,
-    }
-
-    #[glib::object_subclass]
-    impl ObjectSubclass for Imp {
-        const NAME: &'static str = "SentrycamHanging";
-        type Type = Hanging;
-        type ParentType = gst::Element;
-
-        fn with_class(class: &Self::Class) -> Self {
-            let template = class.pad_template("sink").unwrap();
-            let sink = gst::Pad::builder_from_template(&template)
-                .chain_function(|_, _, _| Ok(gst::FlowSuccess::Ok))
-                .event_function(|_, _, _| true)
-                .build();
-            let src = gst::Pad::from_template(&class.pad_template("src").unwrap());
-            Imp { sink, src }
-        }
-    }
-
-    impl ObjectImpl for Imp {
-        fn constructed(&self) {
-            self.parent_constructed();
-            self.obj().add_pad(&self.sink).unwrap();
-            self.obj().add_pad(&self.src).unwrap();
-        }
-    }
-
-    impl GstObjectImpl for Imp {}
-
-    impl ElementImpl for Imp {
-        fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
-            static TEXT: std::sync::OnceLock<gst::subclass::ElementMetadata> =
-                std::sync::OnceLock::new();
-            let text = || gst::subclass::ElementMetadata::new("Hangs", "Decoder", "Hangs", "tests");
-            Some(TEXT.get_or_init(text))
-        }
-
-        fn pad_templates() -> &'static [gst::PadTemplate] {
-            static ALL: std::sync::OnceLock<Vec<gst::PadTemplate>> = std::sync::OnceLock::new();
-            ALL.get_or_init(|| {
-                let pad = |name, direction| {
-                    let caps = gst::Caps::new_any();
-                    gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).unwrap()
-                };
-                vec![
-                    pad("sink", gst::PadDirection::Sink),
-                    pad("src", gst::PadDirection::Src),
-                ]
-            })
-        }
-    }
-
-    glib::wrapper! {
-        pub struct Hanging(ObjectSubclass<Imp>) @extends gst::Element, gst::Object;
-    }
-}
-
-#[tokio::test]
-async fn a_decoder_that_hangs_is_left_and_what_it_owed_is_decoded_by_software() {
-    let (video, packets) = video(Recipe::default());
-    let kind = <hanging::Hanging as gst::prelude::StaticType>::static_type();
-    gst::Element::register(None, "v4l2hanging", gst::Rank::NONE, kind).unwrap();
-    let text = "state_dir = \"/nonexistent\"\n[[camera]]\nid = \"a\"\nurl = \"rtsp://a\"\n";
-    let config = Config::parse(text, &|_| Err(String::new())).unwrap();
-    let clock = Clock::default();
-    let time = TimeKeeper::new(clock.clone(), clock.build_time());
-    let mut detection = Detection::new(config.cameras[0].motion.clone(), time);
-    detection.stream(Some(&caps(&video, None)), true);
-    detection.decode_with(Decoders::new("avdec_h264", vec!["v4l2hanging".into()]));
-    let mut seen: Vec<Pts> = Vec::new();
-    let mut beat = tokio::time::interval(Duration::from_millis(50));
-    let mut names = Vec::new();
-    // 5 s of video, a little slower than the camera.
-    let mut coming = packets.iter();
-    for _ in 0..600 {
-        tokio::select! {
-            picture = detection.next() => if let Some(picture) = picture {
-                seen.push(picture.pts);
-                detection.observe(&picture);
-            },
-            _ = beat.tick() => {
-                if let Some(packet) = coming.next() {
-                    detection.push(packet);
-                }
-                detection.tick();
-            }
-        }
-        let name = detection.decoding().map(|d| d.decoder);
-        if names.last() != Some(&name) {
-            names.push(name);
-        }
-        if seen.len() > 15 {
-            break;
-        }
-    }
-    let hang = Some("v4l2hanging".to_owned());
-    assert!(names.contains(&hang), "{names:?}");
-    assert_eq!(names.last(), Some(&Some("avdec_h264".to_owned())));
-    assert_eq!(seen.first(), Some(&packets[0].pts), "nothing was lost");
-    assert!(seen.is_sorted() && seen.len() > 15, "{seen:?}");
 }

@@ -18,6 +18,7 @@ mod commands;
 mod coverage;
 mod crash;
 mod db_check;
+mod decoders;
 mod demand;
 mod device;
 mod dice;

@@ -8,13 +8,13 @@ mod reader;
 
 use tokio::sync::mpsc;
 
-use self::decoders::Current;
+use self::decoders::{Current, Proof};
 use self::reader::Reader;
 use crate::agent::status::Decoding;
 use crate::agent::time::TimeKeeper;
 use crate::config::MotionConfig;
-use crate::demand::{Decoders, Demand, Mode, REACH};
-use crate::media::sampler::{self, SamplerEvent};
+use crate::demand::{Decoders, Demand, HANG, Mode, REACH};
+use crate::media::sampler::{self, Mark, SamplerEvent};
 use crate::media::{Caps, OwnedGray, Packet, TrackCaps};
 use crate::motion::{CellDetector, Detector, Tamper, Verdict};
 use crate::recording::ring::Item as _;
@@ -32,6 +32,8 @@ pub struct Detection {
     decoders: Option<Decoders>,
     current: Option<Current>,
     frames: Option<mpsc::Receiver<SamplerEvent>>,
+    /// The first picture of a hardware decoder waits for software's.
+    proof: Option<Proof>,
     reader: Reader,
     state: &'static str,
     /// What was last told of the view.
@@ -50,6 +52,7 @@ impl Detection {
             decoders: None,
             current: None,
             frames: None,
+            proof: None,
             reader: Reader::new(None),
             state,
             told: None,
@@ -89,19 +92,19 @@ impl Detection {
         }
     }
 
-    /// The stream that is watched begins or changes; the model warms up silently. `on_demand`: what it need not see is
-    /// not decoded.
-    pub fn stream(&mut self, caps: Option<&TrackCaps>, on_demand: bool) {
+    /// The stream that is watched begins or changes; the model warms up silently.
+    pub fn stream(&mut self, caps: Option<&TrackCaps>) {
         self.current = None;
         // Pictures of the old stream say nothing about the new one.
         self.frames = None;
+        self.proof = None;
         let video = caps.map(|c| c.video.clone());
         self.decoders = video.as_ref().and_then(|caps| {
             let software = sampler::decoder_for(caps).ok()?;
             Some(Decoders::new(software, sampler::hardware_for(caps)))
         });
+        self.reader = Reader::new(video.as_ref().map(|_| Demand::new(&self.config)));
         self.caps = video;
-        self.reader = Reader::new(on_demand.then(|| Demand::new(&self.config)));
         self.detector.reset();
         if self.config.enabled {
             self.state = "warming";
@@ -129,13 +132,24 @@ impl Detection {
 
     /// The next picture that the detector is to see. Cancel safe; waits for ever while nothing is fed.
     pub async fn next(&mut self) -> Option<OwnedGray> {
-        let event = match &mut self.frames {
-            Some(frames) => frames.recv().await,
-            None => std::future::pending().await,
+        let event = match (&mut self.proof, &mut self.frames) {
+            (Some(proof), _) => {
+                let done = proof.done().await;
+                self.proof = None;
+                match done {
+                    Ok(picture) => picture.map(|(frame, mark)| SamplerEvent::Frame(frame, mark)),
+                    Err(d) => Some(SamplerEvent::Failed(format!(
+                        "its picture differs from software's by {d:.0} of 255"
+                    ))),
+                }
+            }
+            (None, Some(frames)) => frames.recv().await,
+            (None, None) => std::future::pending().await,
         };
         let now = self.time.mono();
         let picture = match event {
             Some(SamplerEvent::Frame(frame, mark)) => {
+                let frame = self.prove(frame, mark, now)?;
                 if let (Some(current), Some(decoders)) = (&mut self.current, &mut self.decoders) {
                     current.came(now);
                     decoders.delivered(current.name());
@@ -153,6 +167,23 @@ impl Detection {
         };
         self.feed(now);
         picture
+    }
+
+    /// Holds back the first key frame of a hardware decoder until software has decoded it too.
+    fn prove(&mut self, frame: OwnedGray, mark: Mark, now: Mono) -> Option<OwnedGray> {
+        if let (Some(current), Some(decoders), Some(caps)) =
+            (&mut self.current, &self.decoders, &self.caps)
+            && mark.key
+            && current.asks_for_proof()
+            && let Some(packet) = self.reader.key_at(frame.pts)
+        {
+            match Proof::start(decoders.software(), caps, packet, (frame, mark), now) {
+                Ok(proof) => self.proof = Some(proof),
+                Err((frame, _)) => return Some(frame),
+            }
+            return None;
+        }
+        Some(frame)
     }
 
     /// Judges a picture.
@@ -182,6 +213,8 @@ impl Detection {
         if self.current.as_ref().is_some_and(|c| c.hangs(now)) {
             self.leave("decoder hangs", now);
         }
+        // Nothing to compare with: `next` goes on with what the decoder puts out.
+        self.proof.take_if(|proof| now.since(proof.since()) >= HANG);
     }
 
     fn start(&mut self, now: Mono) {
@@ -226,6 +259,7 @@ impl Detection {
             decoders.failed(current.name(), now);
         }
         self.frames = None;
+        self.proof = None;
         self.state = "failed";
     }
 }

@@ -255,7 +255,7 @@ impl Session {
             self.act(actions, anchor).await;
             self.recorder.stream(None);
             self.ring.clear();
-            self.detection.stream(None, false);
+            self.detection.stream(None);
         }
         down
     }
@@ -292,9 +292,9 @@ impl Session {
             Some(CaptureEvent::Up { caps, anchor, .. }) => {
                 sub.anchor = Some(anchor);
                 self.watched = Watched::Sub;
-                self.detection.stream(Some(&caps), false);
+                self.detection.stream(Some(&caps));
             }
-            Some(CaptureEvent::Changed { caps, .. }) => self.detection.stream(Some(&caps), false),
+            Some(CaptureEvent::Changed { caps, .. }) => self.detection.stream(Some(&caps)),
             Some(CaptureEvent::Packet(packet)) if self.watched == Watched::Sub => {
                 self.detection.push(&packet)
             }
@@ -320,7 +320,7 @@ impl Session {
             self.watched = watched;
             let caps = self.recorder.current_stream().map(|s| s.caps.clone());
             let main = watched == Watched::Main;
-            self.detection.stream(caps.as_ref().filter(|_| main), true);
+            self.detection.stream(caps.as_ref().filter(|_| main));
         }
     }
 
@@ -328,7 +328,7 @@ impl Session {
         self.look_for_strongest(true);
         self.ring.begin(&stream);
         if self.watched == Watched::Main {
-            self.detection.stream(Some(&stream.caps), true);
+            self.detection.stream(Some(&stream.caps));
         }
         self.recorder.stream(Some(stream));
     }

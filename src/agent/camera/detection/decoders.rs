@@ -1,10 +1,10 @@
-//! The decoder that runs: which one it is, and whether it still delivers.
+//! The decoder that runs: which one it is, whether it shows what software shows, and whether it still delivers.
 
 use tokio::sync::mpsc;
 
-use crate::demand::{Decoders, Watch};
-use crate::media::sampler::{Fed, Sampler, SamplerEvent};
-use crate::media::{Caps, Packet};
+use crate::demand::{ALIKE, Decoders, Watch, difference};
+use crate::media::sampler::{Fed, Mark, Sampler, SamplerEvent};
+use crate::media::{Caps, OwnedGray, Packet};
 use crate::time::Mono;
 
 /// Pictures that may wait: more than the packets that a decoder is given ahead. When full, the newest is dropped and
@@ -17,6 +17,65 @@ pub struct Current {
     sampler: Sampler,
     name: String,
     watch: Watch,
+    /// Its first key frame has been compared, or need not be.
+    proved: bool,
+}
+
+/// The first key frame of a hardware decoder, held back until software has decoded it too.
+#[derive(Debug)]
+pub struct Proof {
+    picture: Option<(OwnedGray, Mark)>,
+    /// Decodes until this is dropped.
+    _software: Sampler,
+    other: mpsc::Receiver<SamplerEvent>,
+    since: Mono,
+}
+
+impl Proof {
+    /// Begins to decode `packet`, of which `picture` was made, by `software`. Where that does not start, the picture
+    /// comes back: there is nothing to compare it with.
+    pub fn start(
+        software: &str,
+        caps: &Caps,
+        packet: &Packet,
+        picture: (OwnedGray, Mark),
+        now: Mono,
+    ) -> Result<Proof, (OwnedGray, Mark)> {
+        let (tx, other) = mpsc::channel(1);
+        let width = picture.0.width as u32;
+        let Ok(mut sampler) = Sampler::start_with(software, caps, f32::MAX, width, tx) else {
+            return Err(picture);
+        };
+        if sampler.push(packet) != Fed::Taken {
+            return Err(picture);
+        }
+        sampler.drain();
+        Ok(Proof {
+            picture: Some(picture),
+            _software: sampler,
+            other,
+            since: now,
+        })
+    }
+
+    /// The picture that is proved; `Err`: software shows something else. Cancel safe.
+    pub async fn done(&mut self) -> Result<Option<(OwnedGray, Mark)>, f32> {
+        let other = self.other.recv().await;
+        let picture = self.picture.take();
+        let (Some(SamplerEvent::Frame(other, _)), Some((own, _))) = (other, &picture) else {
+            return Ok(picture);
+        };
+        let same_size = (own.width, own.height) == (other.width, other.height);
+        match difference(&own.luma, &other.luma).filter(|_| same_size) {
+            Some(d) if d <= ALIKE => Ok(picture),
+            d => Err(d.unwrap_or(f32::INFINITY)),
+        }
+    }
+
+    /// When software was asked.
+    pub fn since(&self) -> Mono {
+        self.since
+    }
 }
 
 impl Current {
@@ -39,6 +98,7 @@ impl Current {
                     let watch = Watch::default();
                     let current = Current {
                         sampler,
+                        proved: !decoders.is_unproved(&name),
                         name,
                         watch,
                     };
@@ -72,6 +132,11 @@ impl Current {
             self.watch.sent(now);
         }
         fed
+    }
+
+    /// Whether the key frame that it just put out is the first, and has to be compared. True once.
+    pub fn asks_for_proof(&mut self) -> bool {
+        !std::mem::replace(&mut self.proved, true)
     }
 
     /// It put a picture out.

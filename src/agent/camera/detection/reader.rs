@@ -163,6 +163,13 @@ impl Reader {
         fed != Fed::Failed
     }
 
+    /// The packet of the key frame at `pts`, while it is remembered.
+    pub fn key_at(&self, pts: Pts) -> Option<&Packet> {
+        let number = self.ring.number_of_key(pts)?;
+        let (_, packet) = self.ring.at(number)?;
+        (packet.pts == pts).then_some(packet)
+    }
+
     /// A picture came out of the decoder; answers whether the detector may see it.
     pub fn picture(&mut self, frame: &OwnedGray, mark: Mark) -> bool {
         tracing::trace!(pts = frame.pts.0, ?mark, run = self.run, seen = ?self.seen, mode = ?self.mode(), "picture");

@@ -1,9 +1,9 @@
 //! `make demo`: a camera speaks RTSP, an agent without an owner watches it and is claimed, its events arrive in a real
-//! PostgreSQL, and a command goes down to it and its result up.
+//! PostgreSQL, their clips in object storage, and a command goes down to it and its result up.
 //!
 //! Starts everything it needs as real processes in a temporary directory, tells what happens as it happens, and ends
-//! everything again. With `--seconds` it ends by itself, and its exit code is 0 only if at least one event with a
-//! playable clip is in PostgreSQL exactly once.
+//! everything again. With `--seconds` it ends by itself, and its exit code is 0 only if at least one event is in
+//! PostgreSQL exactly once and its clip plays and has been uploaded.
 
 mod owner;
 mod processes;
@@ -63,6 +63,7 @@ async fn run(args: Args) -> Result<bool> {
 
     let mut cloud = Cloud::builder()
         .broker()
+        .storage()
         .start()
         .await
         .context("the cloud does not start")?;
@@ -74,6 +75,10 @@ async fn run(args: Args) -> Result<bool> {
     story.tell(
         "broker",
         "Mosquitto over TLS, a login and an ACL for each device",
+    );
+    story.tell(
+        "storage",
+        "speaks S3; the cloud hands out addresses, and reads what came",
     );
 
     let (camera, _serving) = match &args.camera {

@@ -11,6 +11,10 @@ use tokio::process::Command;
 
 use crate::processes::Agent;
 
+/// The clips of events whose objects the cloud has read and found to be the file.
+const UPLOADED: &str = "select event_uid::text as event, object_key from recordings \
+    where status = 'available' and event_uid is not null order by available_at";
+
 /// Tells each thing once.
 pub struct Story {
     began: Instant,
@@ -100,6 +104,11 @@ impl Story {
             let what = format!("event {} is in PostgreSQL, {status}", id.get(28..).unwrap_or(id));
             self.once(format!("row {id} {status}"), "postgresql", &what);
         }
+        for row in cloud.query(UPLOADED).await? {
+            let (id, key) = (word(&row["event"]), word(&row["object_key"]));
+            let what = format!("clip of {} is verified: {key}", id.get(28..).unwrap_or(id));
+            self.once(format!("object {key}"), "storage", &what);
+        }
         Ok(())
     }
 
@@ -113,10 +122,11 @@ impl Story {
     pub async fn summary(&mut self, agent: &Agent, cloud: &Cloud) -> Result<bool> {
         self.look(agent, cloud).await?;
         let (events, clips) = (agent.ask("events").await?, agent.ask("clips").await?);
+        let uploaded = cloud.query(UPLOADED).await?;
         let mut good = 0;
         println!(
-            "\n{:<38} {:>7} {:>13} {:>9}  clip",
-            "event", "state", "in PostgreSQL", "playable"
+            "\n{:<38} {:>7} {:>13} {:>9} {:>8}  clip",
+            "event", "state", "in PostgreSQL", "playable", "uploaded"
         );
         for e in oldest_first(&events) {
             let id = word(&e["id"]);
@@ -135,7 +145,8 @@ impl Story {
                 Some(path) => playable_frames(path).await?,
                 None => 0,
             };
-            good += usize::from(rows == 1 && frames > 0);
+            let stored = uploaded.iter().any(|u| u["event"] == e["id"]);
+            good += usize::from(rows == 1 && frames > 0 && stored);
             let shown = path.map(|p| p.display().to_string()).unwrap_or_default();
             let playable = if frames > 0 {
                 format!("{frames} fr.")
@@ -143,12 +154,15 @@ impl Story {
                 "no".into()
             };
             println!(
-                "{id:<38} {:>7} {:>13} {playable:>9}  {shown}",
+                "{id:<38} {:>7} {:>13} {playable:>9} {:>8}  {shown}",
                 word(&e["state"]),
-                format!("{rows} x")
+                format!("{rows} x"),
+                if stored { "yes" } else { "no" },
             );
         }
-        println!("\n{good} event(s) with a playable clip reached PostgreSQL exactly once");
+        println!(
+            "\n{good} event(s) reached PostgreSQL exactly once, with a clip that plays and was uploaded"
+        );
         Ok(good > 0)
     }
 }

@@ -10,9 +10,9 @@ use sentrycam::db::{self, Connection, schema};
 use sentrycam::supervise::failpoint;
 use tempfile::TempDir;
 
-use crate::fixture::wait_until;
+use crate::fixture::{ffprobe, wait_until};
 
-/// A state directory with a configuration file in it.
+/// A state directory with a configuration file in it. Every clip that a test leaves in it must play.
 pub struct Home(pub TempDir);
 
 impl Home {
@@ -56,6 +56,40 @@ impl Home {
         }
         let conn = Connection::open(aside.path().join(db::FILE_NAME)).unwrap();
         (aside, conn)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            for state in [self.0.path(), &self.path("state")] {
+                assert_clips_play(state);
+            }
+        }
+    }
+}
+
+/// Every clip of a state directory that its database calls kept decodes as a whole and begins with a key frame.
+fn assert_clips_play(state: &Path) {
+    if !state.join(db::FILE_NAME).exists() {
+        return;
+    }
+    let Ok(conn) = schema::open_reader(&state.join(db::FILE_NAME)) else {
+        return;
+    };
+    let Ok(mut rows) = conn.prepare("select path from recordings where state = 'kept'") else {
+        return;
+    };
+    let paths = rows.query_map([], |r| r.get::<_, String>(0)).unwrap();
+    for path in paths.filter_map(Result::ok) {
+        let path = state.join("clips").join(path);
+        // Some tests put other bytes in a clip's place.
+        let is_mp4 = std::fs::read(&path).is_ok_and(|bytes| bytes.get(4..8) == Some(b"ftyp"));
+        if is_mp4 {
+            let probe = ffprobe(&path);
+            let plays = probe.frames > 0 && probe.first_is_key && probe.complaints.is_empty();
+            assert!(plays, "{}: {probe:?}", path.display());
+        }
     }
 }
 

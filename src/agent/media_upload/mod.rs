@@ -10,6 +10,7 @@
 //! a reboot or in another network an upload goes on where it was, and sends at most the part that was cut again. A file is
 //! never believed to be in the cloud before the cloud has read it and said so, signed.
 
+mod parts;
 mod settings;
 mod step;
 
@@ -22,7 +23,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::settings::{Settings, UploadHandle};
-use self::step::{Note, Step};
+use self::step::Step;
 use super::disk::Disk;
 use super::records;
 use super::status::StatusHub;
@@ -98,7 +99,6 @@ pub struct MediaUpload<T = Client> {
     backoff: Backoff,
     waits: BTreeMap<FileId, (u32, Mono)>,
     turn: u64,
-    unnoted: Option<Note>,
     fresh: bool,
     shown: Shown,
 }
@@ -127,7 +127,6 @@ impl<T: Transport> MediaUpload<T> {
             backoff: Backoff::http(),
             waits: BTreeMap::new(),
             turn: 0,
-            unnoted: None,
             fresh: true,
             shown: Shown::default(),
             parts,
@@ -252,7 +251,7 @@ impl<T: Transport> MediaUpload<T> {
             .db
             .call(Urgency::Now, move |c, _| uploads::sent_on(c, &today))
             .await?;
-        let sent = sent + under_way + self.unnoted.as_ref().map_or(0, |n| n.bytes);
+        let sent = sent + under_way;
         let settings = self.settings.borrow();
         Ok(Line::at(
             self.parts.time.wall(),

@@ -1,29 +1,25 @@
-//! One turn of one file: addresses, PUTs, completion, until something decides.
+//! One turn of one file: addresses, PUTs ([`super::parts`]), completion, until something decides.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::MediaUpload;
+use super::parts::{Round, Source};
 use crate::cloud::client::{Call, Reply, Transport};
-use crate::cloud::storage::{Moved, Range, Reading, Throttle};
 use crate::db::retention::FileId;
 use crate::db::uploads::{self, Waiting};
-use crate::db::{Db, DbError, Urgency};
+use crate::db::{DbError, Urgency};
 use crate::model::{CameraId, RecordingId, Sha256};
 use crate::supervise::failpoint;
 use crate::upload::answer::{
-    self, Answer, BEGIN_PATH, Begun, Next, Part, Put, abort_path, after_begin, after_complete,
-    after_put, complete_path,
+    Answer, BEGIN_PATH, Next, abort_path, after_begin, after_complete, complete_path,
 };
-use crate::wire::address::{Rule, Target, judge, upload_port};
 use crate::wire::keys::KeySlot;
 
 /// Questions for addresses in one turn: 4 GiB need 26, the rest is for storages that forget.
@@ -56,75 +52,9 @@ pub(super) enum Step {
     Pause(Duration, &'static str),
 }
 
-/// A file that was opened and has the right length.
-struct Source {
-    file: Arc<File>,
-    size: u64,
-}
-
-impl Source {
-    /// Begins to read what a part takes.
-    fn read(&self, part: &Part) -> Reading {
-        debug_assert!(part.offset + part.size <= self.size);
-        Reading::start(Range {
-            file: Arc::clone(&self.file),
-            offset: part.offset,
-            size: part.size,
-        })
-    }
-}
-
-/// What a PUT came to.
-struct Sent {
-    put: Put,
-    /// How long to wait, and why, where it did not work.
-    rest: (Option<Duration>, String),
-    etag: Option<String>,
-    /// Whether the next part may go, and then its first bytes; `None`: that is not known yet.
-    ready: Option<Option<Reading>>,
-}
-
-/// What a PUT came to and is not in the table yet. Lost with the process: the storage knows the part all the same.
-pub(super) struct Note {
-    file: FileId,
-    /// That left, also where it failed.
-    pub(super) bytes: u64,
-    day: String,
-    part: Option<(u32, String)>,
-}
-
-async fn write_down(db: Db, note: Option<Note>) -> Result<(), DbError> {
-    let Some(note) = note else {
-        return Ok(());
-    };
-    let work = move |c: &crate::db::Connection, _: &crate::db::Run| {
-        let part = note.part.as_ref().map(|(n, tag)| (*n, tag.as_str()));
-        uploads::sent(c, note.file, note.bytes, &note.day, part)
-    };
-    db.call(Urgency::Now, work).await
-}
-
-/// What a round of PUTs came to.
-enum Round {
-    /// All of them are there.
-    Sent,
-    /// Ask for addresses again.
-    Renew,
-    /// `complete` says what is there.
-    Complete,
-    /// The turn ends so.
-    End(Step),
-}
-
 impl<T: Transport> MediaUpload<T> {
     /// Brings one file as far as it goes.
     pub(super) async fn step(&mut self, w: &Waiting) -> Result<Step, DbError> {
-        let step = self.go(w).await;
-        write_down(self.parts.db.clone(), self.unnoted.take()).await?;
-        step
-    }
-
-    async fn go(&mut self, w: &Waiting) -> Result<Step, DbError> {
         let file = w.file;
         if !self
             .parts
@@ -140,7 +70,6 @@ impl<T: Transport> MediaUpload<T> {
         };
         let (mut refused, mut forgotten, mut known) = (0, 0, BTreeMap::new());
         for _ in 0..MAX_QUESTIONS {
-            write_down(self.parts.db.clone(), self.unnoted.take()).await?;
             let begun = match self.begin(w).await {
                 Next::Send(begun) => begun,
                 next => return self.after(w, next).await,
@@ -307,147 +236,6 @@ impl<T: Transport> MediaUpload<T> {
         reply
             .inspect_err(|e| tracing::debug!(error = %e, "no answer about an upload"))
             .ok()
-    }
-
-    /// Sends the parts in their order, one at a time. Whether the next one may go, and its first bytes, are got ready while
-    /// the storage thinks about the one before.
-    async fn round(
-        &mut self,
-        w: &Waiting,
-        source: &Source,
-        begun: Begun,
-        known: &mut BTreeMap<u32, String>,
-        refused: &mut u32,
-    ) -> Result<Round, DbError> {
-        let mut ready = None;
-        for (i, part) in begun.parts.iter().enumerate() {
-            let reading = match ready.take() {
-                Some(next) => next,
-                None if i == 0 && !begun.multipart => Some(source.read(part)),
-                None => {
-                    let stop = self.must_stop(w.place.class, 0).await?;
-                    (!stop).then(|| source.read(part))
-                }
-            };
-            let Some(reading) = reading else {
-                return Ok(Round::End(Step::GivesWay));
-            };
-            let target = match self.allowed(part) {
-                Ok(target) => target,
-                Err(why) => return Ok(Round::End(Step::Later(None, why))),
-            };
-            let next = begun.parts.get(i + 1).map(|next| (source, next));
-            let sent = self.put(w, part, &target, reading, next).await?;
-            if let Some(etag) = sent.etag {
-                known.insert(part.n, etag);
-            }
-            ready = sent.ready;
-            match (sent.put, sent.rest) {
-                (Put::Next, _) => *refused = 0,
-                (Put::Expired, _) => {
-                    *refused += 1;
-                    return Ok(Round::Renew);
-                }
-                (Put::Forgotten, _) => return Ok(Round::Renew),
-                (Put::Complete, _) => return Ok(Round::Complete),
-                (Put::Again, (wait, why)) => return Ok(Round::End(Step::Later(wait, why))),
-            }
-        }
-        Ok(Round::Sent)
-    }
-
-    /// The address rule, with the hosts of the signed twin.
-    fn allowed(&self, part: &Part) -> Result<Target, String> {
-        let hosts = &self.settings.borrow().hosts;
-        let rule = Rule {
-            schemes: &[("https", Some(443))],
-            host: &|host| hosts.iter().any(|h| h.allows(host)),
-            port: &upload_port,
-        };
-        judge(&part.url, &rule).map_err(|denied| format!("an address of the cloud {denied}"))
-    }
-
-    async fn put(
-        &mut self,
-        w: &Waiting,
-        part: &Part,
-        target: &Target,
-        reading: Reading,
-        next: Option<(&Source, &Part)>,
-    ) -> Result<Sent, DbError> {
-        let (bucket, time) = (Arc::clone(&self.bucket), self.parts.time.clone());
-        let throttle: Throttle = Arc::new(move |bytes| {
-            let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
-            bucket.take(bytes, time.mono())
-        });
-        let moved = Arc::<Moved>::default();
-        let (began, now) = (self.parts.time.mono(), self.parts.time.wall());
-        // What the part before came to is committed meanwhile: a card takes its time for that.
-        let note = write_down(self.parts.db.clone(), self.unnoted.take());
-        let storage = self.parts.storage.clone();
-        let sending = storage.put(
-            target,
-            &part.headers,
-            reading,
-            throttle,
-            Arc::clone(&moved),
-            now,
-        );
-        tokio::pin!(sending);
-        let noted = Notify::new();
-        let ahead = async {
-            let Some((source, next)) = next else {
-                return std::future::pending().await;
-            };
-            tokio::join!(noted.notified(), moved.whole());
-            let stop = self.must_stop(w.place.class, moved.bytes()).await?;
-            Ok::<_, DbError>((!stop).then(|| source.read(next)))
-        };
-        let work = async {
-            tokio::select! {
-                biased;
-                ready = ahead => (sending.await, Some(ready)),
-                // The next part is not ready yet, or is none.
-                outcome = &mut sending => (outcome, None),
-            }
-        };
-        let note = async {
-            let written = note.await;
-            noted.notify_one();
-            written
-        };
-        let ((outcome, ready), written) = tokio::join!(work, note);
-        written?;
-        let ready = ready.transpose()?;
-        let bytes = moved.bytes();
-        let (put, rest, etag) = match outcome {
-            Ok(stored) => {
-                let put = after_put(stored.status);
-                let why = format!("the storage answered {}", stored.status);
-                (put, (stored.retry_after, why), stored.etag)
-            }
-            Err(e) => (Put::Again, (None, e.to_string()), String::new()),
-        };
-        if put == Put::Next {
-            let took = self.parts.time.mono().since(began).as_secs_f64().max(0.001);
-            self.shown.rate_bps = (part.size as f64 / took) as u64;
-            self.shown.bytes += part.size;
-            self.backoff.works(self.parts.time.mono());
-        }
-        failpoint::hit("upload.part");
-        let etag = answer::etag(&etag).filter(|_| put == Put::Next);
-        self.unnoted = Some(Note {
-            file: w.file,
-            bytes,
-            day: self.today(),
-            part: etag.clone().map(|etag| (part.n, etag)),
-        });
-        Ok(Sent {
-            put,
-            rest,
-            etag,
-            ready,
-        })
     }
 }
 

@@ -239,7 +239,24 @@ pub fn recording_uploaded(
     record(id, kind, class, Some(camera), at, data)
 }
 
-/// `agent.health`: a file will not be uploaded as it is. An alarm: evidence stays on the device alone.
+/// `recording.failed`: the clip will not be uploaded as it is. An alarm: evidence stays on the device alone.
+pub fn recording_failed(
+    id: RecordId,
+    camera: &str,
+    recording: RecordingId,
+    code: &str,
+    rev: u32,
+    at: Mono,
+) -> Record {
+    let data =
+        json!({ "recording_id": recording, "camera_id": camera, "reason": code, "rev": rev });
+    Record {
+        severity: Severity::Warning,
+        ..record(id, "recording.failed", Class::Alarm, Some(camera), at, data)
+    }
+}
+
+/// `agent.health`: the same of a picture.
 pub fn upload_failed(id: RecordId, camera: &str, file: &str, code: &str, at: Mono) -> Record {
     let data = json!({ "status": "degraded",
                        "upload": { "state": "failed", "camera_id": camera, "file": file, "code": code } });

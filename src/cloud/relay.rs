@@ -28,7 +28,7 @@ const CHUNK: usize = 32 << 10;
 
 /// What comes within this goes on in one piece: a sink writes a picture in several, and each would wake this task and
 /// the server.
-const GATHER: Duration = Duration::from_millis(3);
+const GATHER: Duration = Duration::from_millis(10);
 
 /// Why nothing is carried any more.
 #[derive(Debug, thiserror::Error)]

@@ -2,14 +2,14 @@
 //!
 //! Guarantees: connects only to addresses that were vetted at that connection, follows no redirect, reads nothing of an answer
 //! beyond its head, holds [`AHEAD`] pieces of the file in memory and two more, whatever its size, and ends: by the answer, by an error, or when
-//! nothing moved for as long as [`Storage::new`] was told.
+//! nothing moved for as long as [`Storage::new`] was told. With it ends the body, and the reading.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ use crate::wire::answer::retry_after;
 const PIECE: usize = 64 << 10;
 /// Pieces that were read and wait; when full, the reading thread waits.
 const AHEAD: usize = 4;
+/// So many times the patience is left for the answer: what was handed over last may still lie in the kernel, minutes deep
+/// on a slow line, and a storage that has it all may think about it.
+const FOR_THE_ANSWER: u32 = 4;
 /// One PUT never takes longer.
 const LONGEST_PUT: Duration = Duration::from_secs(3600);
 
@@ -65,7 +68,7 @@ pub struct Range {
 }
 
 impl Storage {
-    /// Builds the client. Nothing moving for `patience` ends a PUT.
+    /// Builds the client. Nothing moving for `patience` ends a PUT, four times as long without an answer.
     ///
     /// # Errors
     /// [`ClientError::Setup`].
@@ -96,8 +99,12 @@ impl Storage {
         now: Wall,
     ) -> Result<Stored, ClientError> {
         let progress = Arc::clone(&moved);
+        let size = reading.left;
+        let reading = Arc::new(Mutex::new(Some(reading)));
+        let _ends = Ends(Arc::clone(&reading));
         let body = Pieces {
             reading,
+            left: size,
             throttle,
             moved,
             waiting: None,
@@ -126,8 +133,11 @@ impl Storage {
                     let now = progress.bytes();
                     if now != seen.0 {
                         seen = (now, Instant::now());
-                    } else if seen.1.elapsed() >= self.patience {
-                        return Err(ClientError::TimedOut(self.patience));
+                    } else {
+                        let patience = self.patience * if now == size { FOR_THE_ANSWER } else { 1 };
+                        if seen.1.elapsed() >= patience {
+                            return Err(ClientError::TimedOut(patience));
+                        }
                     }
                 }
             }
@@ -186,9 +196,23 @@ impl Reading {
     }
 }
 
+/// Shared with the connection, which may hold on to a body whose answer has come already.
+type Shared = Arc<Mutex<Option<Reading>>>;
+
+/// Ends the reading when the PUT is over, however it ended.
+struct Ends(Shared);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
 /// The body.
 struct Pieces {
-    reading: Reading,
+    reading: Shared,
+    /// Bytes that the connection has not got yet.
+    left: u64,
     throttle: Throttle,
     moved: Arc<Moved>,
     waiting: Option<(Pin<Box<Sleep>>, Bytes)>,
@@ -196,12 +220,11 @@ struct Pieces {
 
 impl Pieces {
     fn hand_over(&mut self, piece: Bytes) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let left = &mut self.reading.left;
-        *left = left.saturating_sub(piece.len() as u64);
+        self.left = self.left.saturating_sub(piece.len() as u64);
         self.moved
             .bytes
             .fetch_add(piece.len() as u64, Ordering::Relaxed);
-        if *left == 0 {
+        if self.left == 0 {
             self.moved.whole.notify_one();
         }
         Poll::Ready(Some(Ok(Frame::data(piece))))
@@ -222,10 +245,14 @@ impl Body for Pieces {
                 return self.hand_over(piece);
             }
         }
-        if self.reading.left == 0 {
+        if self.left == 0 {
             return Poll::Ready(None);
         }
-        let piece = match ready!(self.reading.read.poll_recv(cx)) {
+        let read = match &mut *self.reading.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(reading) => ready!(reading.read.poll_recv(cx)),
+            None => return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into()))),
+        };
+        let piece = match read {
             Some(Ok(piece)) => piece,
             Some(Err(e)) => return Poll::Ready(Some(Err(e))),
             None => return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
@@ -243,10 +270,10 @@ impl Body for Pieces {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.reading.left == 0 && self.waiting.is_none()
+        self.left == 0 && self.waiting.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.reading.left)
+        SizeHint::with_exact(self.left)
     }
 }

@@ -26,6 +26,7 @@ const USED: &str = "select camera_id, sum(size_bytes), sum(case when locked = 0 
 const FILES: &str = "with files (kind, id, camera, bytes, place, boot, ns) as (
     select 0, id, camera_id, size_bytes,
         case when upload = 'uploaded' then 0 when upload = 'local' or not :uploads then 1
+             when exists (select 1 from uploads u where u.kind = 0 and u.id = recordings.id and u.asked = 1) then 5
              when mode = 'continuous' then 2 when mode = 'motion' then 4 else 5 end, boot, started_ns
     from recordings where state = 'kept' and locked = 0 and upload <> 'uploading'
     union all

@@ -58,7 +58,8 @@ fn kind(file: FileId) -> (i64, &'static str) {
 pub fn waiting(conn: &Connection) -> Result<Vec<Waiting>, DbError> {
     let newest = format!("order by r.boot desc, r.started_ns desc limit {LOOKED_AT}");
     let queries = [
-        format!("{CLIPS} and u.id is not null limit {LOOKED_AT}"),
+        format!("{CLIPS} and u.asked = 1 {newest}"),
+        format!("{CLIPS} and u.upload_id is not null {newest}"),
         format!("{CLIPS} and r.mode = 'motion' {newest}"),
         format!("{CLIPS} and r.mode = 'manual' {newest}"),
         format!("{CLIPS} and r.mode = 'continuous' {newest}"),
@@ -110,8 +111,8 @@ fn one(r: &rusqlite::Row<'_>) -> rusqlite::Result<Waiting> {
 /// Which files of a camera go by themselves; `None`: of all cameras that are not named.
 pub type Wants = BTreeMap<Option<String>, Vec<What>>;
 
-/// What policy keeps here says so from now on; with `anew`, what policy wants after all waits again. Nothing that a person
-/// asked for or that failed for good is touched.
+/// What policy keeps here says so from now on; with `anew`, what policy wants after all waits again. What a person asked
+/// for goes wherever anything may leave at all; what failed for good is not touched.
 pub fn apply_policy(conn: &Connection, wants: &Wants, anew: bool) -> Result<usize, DbError> {
     let words = |list: &[What]| list.iter().map(|w| w.as_str()).collect::<Vec<_>>();
     let cameras: BTreeMap<&str, _> = wants
@@ -123,15 +124,15 @@ pub fn apply_policy(conn: &Connection, wants: &Wants, anew: bool) -> Result<usiz
     let mut changed = 0;
     for (table, kind, mode) in [("recordings", 0, "mode"), ("snapshots", 1, "'picture'")] {
         // Camera ids are a-z, 0-9 and -: they cannot leave the quotes of the path.
-        let wanted = format!(
-            "exists (select 1 from json_each(coalesce(json_extract(?1, '$.cameras.\"' || camera_id || '\"'),
-                 json_extract(?1, '$.usual'))) where value = {mode})"
-        );
+        let list = "coalesce(json_extract(?1, '$.cameras.\"' || camera_id || '\"'), json_extract(?1, '$.usual'))";
         let own = format!("select 1 from uploads u where u.kind = {kind} and u.id = {table}.id");
+        let wanted = format!(
+            "(exists (select 1 from json_each({list}) where value = {mode})
+              or json_array_length({list}) > 0 and exists ({own} and u.asked = 1))"
+        );
         changed += conn.execute(
             &format!(
-                "update {table} set upload = 'local' where state = 'kept' and upload = 'due' and not {wanted}
-                 and not exists ({own} and u.asked = 1)"
+                "update {table} set upload = 'local' where state = 'kept' and upload = 'due' and not {wanted}"
             ),
             params![text],
         )?;

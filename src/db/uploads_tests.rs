@@ -94,12 +94,14 @@ fn policy_of_each_camera_says_what_waits() {
     );
     apply_policy(&conn, &wants(&[(None, &events)]), true).unwrap();
     assert_eq!(due(&conn), [3]);
-    // What a person asks for waits, whatever policy says.
+    // What a person asks for waits, unless nothing at all may leave.
     assert_eq!(
         ask(&conn, RecordingId(Uuid::from_u128(4))).unwrap(),
         Asked::Queued
     );
     apply_policy(&conn, &wants(&[(None, &[])]), true).unwrap();
+    assert_eq!(due(&conn), []);
+    apply_policy(&conn, &wants(&[(None, &[What::Manual])]), true).unwrap();
     assert_eq!(due(&conn), [4]);
     assert_eq!(waiting(&conn).unwrap()[0].place.class, Class::Asked);
     assert_eq!(

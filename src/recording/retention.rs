@@ -2,7 +2,8 @@
 //!
 //! Order: what is uploaded, oldest first; then what policy keeps here; then what waits for its upload, the least
 //! important first. Never what is locked, being written or being uploaded. Not one more than needed: each limit takes
-//! the shortest beginning of that order that meets it. What nothing can meet costs nothing: it is named instead.
+//! the shortest beginning of that order that meets it. A quota holds also where locked files fill it: then everything else
+//! goes, and it is named as unmet. Free space that deleting everything would not bring costs nothing: it is named instead.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -15,8 +15,8 @@ pub mod salvage;
 pub mod whole;
 
 use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::config::SpoolConfig;
@@ -299,38 +299,6 @@ impl Spool {
             }
         }
         Ok(removed)
-    }
-
-    /// Writes a snapshot: to a temporary name, fsync, rename, fsync of the directory.
-    ///
-    /// # Errors
-    /// What the file system says; nothing of the picture is left then.
-    pub fn write_picture(
-        &self,
-        camera: &CameraId,
-        id: RecordingId,
-        jpeg: &[u8],
-    ) -> Result<PathBuf, SpoolError> {
-        let dir = self.prepare(camera)?;
-        let path = self.picture_path(camera, id);
-        let part = part_of(&path);
-        let write = || {
-            let mut f = File::options()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&part)?;
-            f.write_all(jpeg)?;
-            f.sync_all()?;
-            fs::rename(&part, &path)
-        };
-        if let Err(e) = write() {
-            let _ = fs::remove_file(&part);
-            return Err(failed("write", &path)(e));
-        }
-        sync_dir(&dir)?;
-        Ok(path)
     }
 }
 

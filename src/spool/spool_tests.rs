@@ -1,3 +1,4 @@
+use super::whole::write_whole;
 use super::*;
 
 fn spool(dir: &Path, require_mount: bool) -> Result<Spool, SpoolError> {
@@ -21,7 +22,7 @@ fn files_are_named_by_camera_and_id_and_found_again() {
     let clip = s.clip_path(&cam, id);
     fs::write(part_of(&clip), b"12345").unwrap();
     fs::write(clip.with_file_name("notes.txt"), b"x").unwrap();
-    s.write_picture(&cam, id, b"jpeg").unwrap();
+    write_whole(&s.picture_path(&cam, id), b"jpeg").unwrap();
     let mut found = s.scan().unwrap();
     found.sort_by_key(|f| f.bytes);
     let kinds: Vec<_> = found.iter().map(|f| (f.kind, f.id, f.bytes)).collect();

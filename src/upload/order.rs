@@ -48,10 +48,15 @@ pub struct Candidate {
     pub begun: (i64, u64),
 }
 
+/// Whether this turn goes to the oldest file.
+pub fn is_turn_of_oldest(turn: u64) -> bool {
+    turn % BACKLOG_TURN == BACKLOG_TURN - 1
+}
+
 /// The index of the file that has this turn.
 pub fn choose(candidates: &[Candidate], turn: u64) -> Option<usize> {
     let all = 0..candidates.len();
-    if turn % BACKLOG_TURN == BACKLOG_TURN - 1 {
+    if is_turn_of_oldest(turn) {
         return all.min_by_key(|i| (candidates[*i].begun, *i));
     }
     all.min_by_key(|i| {

@@ -183,7 +183,9 @@ async fn a_file_that_changed_or_is_gone_has_a_clear_end() {
             let sql = "select count(*) from outbox where body like '%' || ?1 || '%'";
             c.query_row(sql, [word], |r| r.get::<_, i64>(0))
         };
-        Ok((n("\"changed\"")?, n("\"lost\"")?, uploads::queue(c)?.failed))
+        let failed = "select count(*) from outbox where body like '%recording.failed%' and body like '%changed%'";
+        let failed: i64 = c.query_row(failed, [], |r| r.get(0))?;
+        Ok((failed, n("\"lost\"")?, uploads::queue(c)?.failed))
     });
     assert_eq!(told.await.unwrap(), (2, 1, 2));
     for clip in [&gone, &shorter, &other] {

@@ -13,8 +13,9 @@
 mod parts;
 mod settings;
 mod step;
+mod tell;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,23 +26,20 @@ use tokio_util::sync::CancellationToken;
 pub use self::settings::{Settings, UploadHandle};
 use self::step::Step;
 use super::disk::Disk;
-use super::records;
 use super::status::StatusHub;
 use super::time::TimeKeeper;
 use crate::board::entropy::Entropy;
 use crate::cloud::Client;
 use crate::cloud::client::Transport;
 use crate::cloud::storage::Storage;
-use crate::db::recordings;
-use crate::db::retention::{self, FileId};
+use crate::db::retention::FileId;
 use crate::db::uploads::{self, Waiting};
-use crate::db::{Db, DbError, IdSource, Urgency, outbox};
-use crate::model::{ClipState, RecordId, RecordingId, SnapshotId};
+use crate::db::{Db, DbError, IdSource, Urgency};
 use crate::restart::Backoff;
 use crate::spool::Spool;
 use crate::time::Mono;
 use crate::upload::gate::{Line, day};
-use crate::upload::order::{Class, choose};
+use crate::upload::order::{Class, choose, is_turn_of_oldest};
 use crate::upload::rate::Bucket;
 
 /// Looks at the table at least this often.
@@ -57,11 +55,11 @@ const MAX_WAITS: usize = 1024;
 /// What a pass found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
-    /// Nothing may go now.
-    Idle,
+    /// Nothing may go now; a file that waits for its next try does so until this moment.
+    Idle(Option<Mono>),
     /// More may wait: call again.
     More,
-    /// Not before this moment.
+    /// Nothing before this moment, whatever comes.
     Wait(Mono),
 }
 
@@ -98,6 +96,8 @@ pub struct MediaUpload<T = Client> {
     bucket: Arc<Mutex<Bucket>>,
     backoff: Backoff,
     waits: BTreeMap<FileId, (u32, Mono)>,
+    /// Did not go on last time, by their own fault or not: others first, except in the turn of the oldest.
+    stuck: BTreeSet<FileId>,
     turn: u64,
     fresh: bool,
     shown: Shown,
@@ -126,6 +126,7 @@ impl<T: Transport> MediaUpload<T> {
             bucket: Arc::new(Mutex::new(bucket)),
             backoff: Backoff::http(),
             waits: BTreeMap::new(),
+            stuck: BTreeSet::new(),
             turn: 0,
             fresh: true,
             shown: Shown::default(),
@@ -141,22 +142,23 @@ impl<T: Transport> MediaUpload<T> {
                 () = stop.cancelled() => break,
                 pass = self.pass() => pass,
             };
-            let until = match pass {
+            let (deaf, until) = match pass {
                 Ok(Pass::More) => continue,
-                Ok(Pass::Wait(until)) => Some(until),
-                Ok(Pass::Idle) => None,
+                Ok(Pass::Wait(until)) => (true, Some(until)),
+                Ok(Pass::Idle(until)) => (false, until),
                 Err(e) => {
                     tracing::error!(error = %e, "uploads cannot be read");
-                    None
+                    (false, None)
                 }
             };
             let wake = Arc::clone(&self.parts.handle.wake);
             let pause = until.map_or(PERIOD, |until| until.since(self.parts.time.mono()));
+            let pause = if deaf { pause } else { pause.min(PERIOD) };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 Ok(()) = self.settings.changed() => self.fresh = true,
-                () = wake.notified(), if until.is_none() => {}
+                () = wake.notified(), if !deaf => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -201,8 +203,15 @@ impl<T: Transport> MediaUpload<T> {
                 holds.is_none()
             })
             .collect();
-        let places: Vec<_> = ready.iter().map(|w| w.place).collect();
         self.shown.held = held;
+        self.stuck
+            .retain(|file| ready.iter().any(|w| w.file == *file));
+        if self.stuck.len() == ready.len() {
+            self.stuck.clear();
+        }
+        let free = |w: &&&Waiting| is_turn_of_oldest(self.turn) || !self.stuck.contains(&w.file);
+        let ready: Vec<&Waiting> = ready.iter().filter(free).copied().collect();
+        let places: Vec<_> = ready.iter().map(|w| w.place).collect();
         let Some(chosen) = choose(&places, self.turn) else {
             let state = if held.is_some() { "held" } else { "idle" };
             return self.rest(state, next_try).await;
@@ -219,8 +228,12 @@ impl<T: Transport> MediaUpload<T> {
 
     /// What is in force may have changed: policies of what waits, the rate. At the start: what a kill left held.
     async fn take_settings(&mut self) -> Result<(), DbError> {
-        let settings = self.settings.borrow_and_update().clone();
-        let anew = std::mem::take(&mut self.fresh);
+        let settings = {
+            let now = self.settings.borrow_and_update();
+            self.fresh |= now.has_changed();
+            now.clone()
+        };
+        let anew = self.fresh;
         self.bucket()
             .set(settings.config.max_kbps, self.parts.time.mono());
         let wants = settings.wants();
@@ -230,7 +243,9 @@ impl<T: Transport> MediaUpload<T> {
             }
             uploads::apply_policy(c, &wants, anew)
         };
-        self.parts.db.call(Urgency::Now, work).await.map(drop)
+        self.parts.db.call(Urgency::Now, work).await?;
+        self.fresh = false;
+        Ok(())
     }
 
     fn bucket(&self) -> std::sync::MutexGuard<'_, Bucket> {
@@ -261,12 +276,21 @@ impl<T: Transport> MediaUpload<T> {
         ))
     }
 
-    /// Whether a file of this class is stopped between two parts: by the line, or by one that matters more.
-    async fn must_stop(&self, class: Class, under_way: u64) -> Result<bool, DbError> {
+    /// Whether a file of this class is stopped before a part: by the line, by other settings, or, unless it `has_turn`, by
+    /// one that matters more.
+    async fn must_stop(
+        &self,
+        class: Class,
+        under_way: u64,
+        has_turn: bool,
+    ) -> Result<bool, DbError> {
         if self.line(under_way).await?.holds(class).is_some() || !self.parts.disk.readable() {
             return Ok(true);
         }
-        if class == Class::Asked {
+        if self.settings.has_changed().unwrap_or(false) {
+            return Ok(true);
+        }
+        if class == Class::Asked || has_turn {
             return Ok(false);
         }
         let waiting = self
@@ -304,7 +328,6 @@ impl<T: Transport> MediaUpload<T> {
             }
             Step::Away => Ok(Pass::More),
             Step::GivesWay => {
-                self.works(now);
                 release(false).await?;
                 Ok(Pass::More)
             }
@@ -321,15 +344,8 @@ impl<T: Transport> MediaUpload<T> {
             Step::Mismatch => {
                 release(true).await?;
                 self.trouble("what arrived was not the file");
-                let times = self.waits.get(&file).map_or(0, |(n, _)| *n).min(16);
-                let pause = FIRST_OF_FILE
-                    .saturating_mul(1 << times)
-                    .min(LONGEST_OF_FILE);
-                self.wait(
-                    file,
-                    now + pause.mul_f64(0.5 + self.parts.entropy.unit() / 2.0),
-                    true,
-                );
+                let pause = self.pause_of(file);
+                self.wait(file, now + pause, true);
                 Ok(Pass::More)
             }
             Step::Never(code) => {
@@ -341,10 +357,12 @@ impl<T: Transport> MediaUpload<T> {
                 release(false).await?;
                 self.trouble(&why);
                 let random = self.parts.entropy.unit();
-                Ok(Pass::Wait(match wait {
+                let until = match wait {
                     Some(wait) => self.backoff.next_after(now, random, wait),
                     None => self.backoff.next(now, random),
-                }))
+                };
+                self.stuck.insert(file);
+                Ok(Pass::Wait(until))
             }
             Step::Pause(wait, why) => {
                 release(false).await?;
@@ -352,6 +370,15 @@ impl<T: Transport> MediaUpload<T> {
                 Ok(Pass::Wait(now + wait))
             }
         }
+    }
+
+    /// How long a file waits that did not arrive, longer each time.
+    fn pause_of(&self, file: FileId) -> Duration {
+        let times = self.waits.get(&file).map_or(0, |(n, _)| *n).min(16);
+        let pause = FIRST_OF_FILE
+            .saturating_mul(1 << times)
+            .min(LONGEST_OF_FILE);
+        pause.mul_f64(0.5 + self.parts.entropy.unit() / 2.0)
     }
 
     fn works(&mut self, now: Mono) {
@@ -381,89 +408,10 @@ impl<T: Transport> MediaUpload<T> {
         }
     }
 
-    async fn told(&self, waiting: &Waiting) -> Result<(), DbError> {
-        let (file, camera) = (waiting.file, waiting.camera.clone());
-        let (record, at) = (RecordId((self.parts.ids)()), self.parts.time.mono());
-        let work = move |c: &crate::db::Connection, run: &crate::db::Run| {
-            let told = |rev| {
-                records::recording_uploaded(record, &camera, RecordingId(file.uuid()), rev, at)
-            };
-            uploads::done(c, run, file, told)
-        };
-        self.parts.db.call(Urgency::Now, work).await?;
-        tracing::info!(file = %file.uuid(), camera = waiting.camera, bytes = waiting.size, "uploaded and verified");
-        self.parts.sync.notify_one();
-        Ok(())
-    }
-
-    /// The row has no file: it says so, and so does a record.
-    async fn lost(&self, waiting: &Waiting, at: Mono) -> Result<(), DbError> {
-        tracing::error!(file = %waiting.file.uuid(), camera = waiting.camera, "a file that was to be uploaded is gone");
-        let (file, camera, record) = (
-            waiting.file,
-            waiting.camera.clone(),
-            RecordId((self.parts.ids)()),
-        );
-        let work = move |c: &crate::db::Connection, run: &crate::db::Run| match file {
-            FileId::Clip(id) => {
-                let id = RecordingId(id);
-                recordings::mark(c, id, ClipState::Lost)?;
-                let Some((rev, _)) = retention::revise(c, id)? else {
-                    return Ok(());
-                };
-                outbox::put(
-                    c,
-                    run,
-                    &records::recording_deleted(record, &camera, id, "lost", rev, at),
-                )
-            }
-            FileId::Picture(id) => match crate::db::snapshots::lost(c, SnapshotId(id))? {
-                Some(rev) => outbox::put(
-                    c,
-                    run,
-                    &records::snapshot_deleted(record, &camera, id, "lost", rev, at),
-                ),
-                None => Ok(()),
-            },
-        };
-        self.parts.db.call(Urgency::Now, work).await?;
-        self.parts.sync.notify_one();
-        Ok(())
-    }
-
-    /// It stays here, and somebody is told.
-    async fn never(
-        &mut self,
-        waiting: &Waiting,
-        code: &'static str,
-        at: Mono,
-    ) -> Result<(), DbError> {
-        tracing::error!(file = %waiting.file.uuid(), camera = waiting.camera, code, "a file will not be uploaded as it is");
-        self.shown.error = Some(format!("{code}: {}", waiting.file.uuid()));
-        let (file, camera, record) = (
-            waiting.file,
-            waiting.camera.clone(),
-            RecordId((self.parts.ids)()),
-        );
-        let work = move |c: &crate::db::Connection, run: &crate::db::Run| {
-            if !uploads::failed(c, file, code)? {
-                return Ok(());
-            }
-            outbox::put(
-                c,
-                run,
-                &records::upload_failed(record, &camera, &file.uuid().to_string(), code, at),
-            )
-        };
-        self.parts.db.call(Urgency::Now, work).await?;
-        self.parts.sync.notify_one();
-        Ok(())
-    }
-
     async fn rest(&mut self, state: &'static str, until: Option<Mono>) -> Result<Pass, DbError> {
         self.shown.state = state;
         self.show().await?;
-        Ok(until.map_or(Pass::Idle, Pass::Wait))
+        Ok(Pass::Idle(until))
     }
 
     async fn show(&self) -> Result<(), DbError> {

@@ -2,7 +2,7 @@
 //! awaited and written down, so that a storage that thinks about each part does not hold up the lane.
 //!
 //! Guarantees: parts begin in their order, one body at a time, two unanswered at most; after one that did not work none
-//! begins, and the one under way is waited for, so that a cut costs no more than the part that was cut.
+//! begins, and the one under way is waited for, so that the cut of a connection costs no more than its part.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -78,12 +78,15 @@ struct Lane {
     turn: Semaphore,
     /// None begins any more.
     over: AtomicBool,
+    /// The next part goes whatever matters more.
+    has_turn: AtomicBool,
     /// Bytes that left and are not in the table yet.
     unnoted: AtomicU64,
 }
 
 impl<T: Transport> MediaUpload<T> {
-    /// Sends the parts; what is there is added to `known`. `refused`: refusals of fresh addresses in a row.
+    /// Sends the parts; what is there is added to `known`. `refused`: refusals of fresh addresses in a row; `has_turn`: the
+    /// first part goes whatever matters more.
     pub(super) async fn round(
         &mut self,
         w: &Waiting,
@@ -91,10 +94,12 @@ impl<T: Transport> MediaUpload<T> {
         begun: Begun,
         known: &mut BTreeMap<u32, String>,
         refused: &mut u32,
+        has_turn: &mut bool,
     ) -> Result<Round, DbError> {
         let lane = Lane {
             turn: Semaphore::new(1),
             over: AtomicBool::new(false),
+            has_turn: AtomicBool::new(std::mem::take(has_turn)),
             unnoted: AtomicU64::new(0),
         };
         let this = &*self;
@@ -145,6 +150,10 @@ impl<T: Transport> MediaUpload<T> {
         multipart: bool,
         lane: &Lane,
     ) -> Result<Sent, DbError> {
+        if lane.over.load(Relaxed) {
+            return Ok(Sent::Left);
+        }
+        // Its first pieces are read while the one before is on its way.
         let reading = source.read(part);
         let turn = lane.turn.acquire().await;
         if lane.over.load(Relaxed) {
@@ -155,11 +164,9 @@ impl<T: Transport> MediaUpload<T> {
             Ok(Sent::End(step))
         };
         // A file that goes in one piece was looked at when it was chosen.
-        if multipart
-            && self
-                .must_stop(w.place.class, lane.unnoted.load(Relaxed))
-                .await?
-        {
+        let has_turn = lane.has_turn.swap(false, Relaxed);
+        let unnoted = lane.unnoted.load(Relaxed);
+        if multipart && self.must_stop(w.place.class, unnoted, has_turn).await? {
             return end(Step::GivesWay);
         }
         let target = match self.allowed(part) {
@@ -188,7 +195,8 @@ impl<T: Transport> MediaUpload<T> {
             outcome = &mut sending => Some(outcome),
             () = moved.whole() => None,
         };
-        lane.unnoted.fetch_add(moved.bytes(), Relaxed);
+        let counted = moved.bytes();
+        lane.unnoted.fetch_add(counted, Relaxed);
         let (outcome, turn) = match early {
             Some(outcome) => (outcome, Some(turn)),
             None => {
@@ -216,7 +224,7 @@ impl<T: Transport> MediaUpload<T> {
         drop(turn);
         failpoint::hit("upload.part");
         self.note(w, part, moved.bytes(), &sent).await?;
-        lane.unnoted.fetch_sub(moved.bytes(), Relaxed);
+        lane.unnoted.fetch_sub(counted, Relaxed);
         Ok(sent)
     }
 

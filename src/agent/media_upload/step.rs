@@ -69,6 +69,8 @@ impl<T: Transport> MediaUpload<T> {
             Err(step) => return Ok(step),
         };
         let (mut refused, mut forgotten, mut known) = (0, 0, BTreeMap::new());
+        // A turn sends one part at least: what gave way before that would never get on.
+        let mut has_turn = true;
         for _ in 0..MAX_QUESTIONS {
             let begun = match self.begin(w).await {
                 Next::Send(begun) => begun,
@@ -84,7 +86,7 @@ impl<T: Transport> MediaUpload<T> {
             failpoint::hit("upload.begun");
             let more = begun.more;
             match self
-                .round(w, &source, begun, &mut known, &mut refused)
+                .round(w, &source, begun, &mut known, &mut refused, &mut has_turn)
                 .await?
             {
                 Round::Sent if more => continue,
@@ -146,6 +148,7 @@ impl<T: Transport> MediaUpload<T> {
 
     async fn open(&self, w: &Waiting) -> Result<Source, Step> {
         let path = self.path(w).ok_or(Step::Gone)?;
+        let has_directory = path.parent().is_some_and(std::path::Path::is_dir);
         let opened = tokio::task::spawn_blocking(move || {
             let file = File::open(path)?;
             let size = file.metadata()?.len();
@@ -157,8 +160,10 @@ impl<T: Transport> MediaUpload<T> {
                 size,
             }),
             Ok(Ok(_)) => Err(Step::Never("changed")),
+            // Where the camera's directory is not there either, it may be the disk that is gone.
             Ok(Err(e))
                 if e.kind() == std::io::ErrorKind::NotFound
+                    && has_directory
                     && self.parts.spool.check_mount().is_ok() =>
             {
                 Err(Step::Gone)

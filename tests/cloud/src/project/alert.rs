@@ -9,7 +9,7 @@ use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Payload, Ranks, camera};
+use super::{Payload, Ranks, camera, recording};
 use crate::db::DbError;
 use crate::edge::verify::Caller;
 use crate::ingest::record::{Record, Severity};
@@ -112,6 +112,15 @@ fn raised_by<'a>(record: &'a Record, ranks: &Ranks) -> Option<Alert<'a>> {
             Some(Alert {
                 source_uid: data.event_id,
                 event_uid,
+                ..raised
+            })
+        }
+        Payload::Recording(recording::Kind::Failed, data) => {
+            let title = "a recording stays on the device".to_owned();
+            let raised = alert("upload_failed", title, data.reason.clone());
+            Some(Alert {
+                severity: record.severity.max(Severity::Warning),
+                event_uid: data.event_id,
                 ..raised
             })
         }

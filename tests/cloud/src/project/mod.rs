@@ -87,6 +87,7 @@ impl Payload {
             Some("recording.closed") => Self::recording(recording::Kind::Closed, data)?,
             Some("recording.uploaded") => Self::recording(recording::Kind::Uploaded, data)?,
             Some("recording.deleted") => Self::recording(recording::Kind::Deleted, data)?,
+            Some("recording.failed") => Self::recording(recording::Kind::Failed, data)?,
             Some("recording.lost") => Self::recording(recording::Kind::Lost, data)?,
             Some("recording.locked") => Self::recording(recording::Kind::Locked, data)?,
             Some("snapshot.taken") => Self::snapshot(snapshot::Kind::Taken, data)?,

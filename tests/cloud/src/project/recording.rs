@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  opened ▶ recording ── closed ──▶ awaiting_upload ── an upload ──▶ uploading ── verified ──▶ available, final
-//!                          lost ──▶ failed   deleted ──▶ deleted          └─ not the file ──▶ failed
+//!                  lost, failed ──▶ failed   deleted ──▶ deleted          └─ not the file ──▶ failed
 //! ```
 //! `recording.uploaded` is what the device believes: it is kept and moves nothing. A device may delete what is
 //! available: the row stays so, with `device_deleted_at`.
@@ -33,6 +33,8 @@ pub enum Kind {
     Closed,
     /// The device believes that the bytes are in the cloud.
     Uploaded,
+    /// The device will not upload it as it is.
+    Failed,
     /// The row is there, the file is not.
     Lost,
     /// Removed by retention or by a person.
@@ -90,7 +92,7 @@ pub struct Data {
     /// Pixels; 0 when it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub height: Option<i32>,
-    /// Why it was deleted or lost.
+    /// Why it was deleted, lost or not uploaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// `recording.locked` has it.
@@ -141,6 +143,7 @@ fn status(recording: &Recording) -> &'static str {
     [
         (Kind::Deleted, "deleted"),
         (Kind::Lost, "failed"),
+        (Kind::Failed, "failed"),
         (Kind::Uploaded, "awaiting_upload"),
         (Kind::Closed, "awaiting_upload"),
     ]

@@ -404,3 +404,29 @@ async fn what_is_not_known_is_left_out() {
         (&json!("failed"), &json!("lost"))
     );
 }
+
+/// Evidence that stays on the device alone wants a person, and the row says why; a verified upload takes it back.
+#[tokio::test]
+async fn a_recording_that_will_not_be_uploaded_is_failed_and_an_alert() {
+    let (cloud, device) = setup().await;
+    let recording = Uuid::now_v7();
+    let failed = json!({ "recording_id": recording, "camera_id": "cam-1", "reason": "changed", "rev": 3 });
+    let opened = json!({ "recording_id": recording, "camera_id": "cam-1", "event_id": null,
+        "started_at": START, "mode": "motion", "status": "recording", "rev": 1 });
+    // The alarm overtakes the rest.
+    let records = [
+        device.record("recording.failed", 2, failed),
+        device.record("recording.opened", 1, opened),
+    ];
+    assert_eq!(device.events(&records).await.statuses(), ["accepted"; 2]);
+    let row = cloud.list(Listing::Recordings).await.unwrap().remove(0);
+    assert_eq!(
+        (&row["status"], &row["error"]),
+        (&json!("failed"), &json!("changed"))
+    );
+    let alert = cloud.list(Listing::Alerts).await.unwrap().remove(0);
+    assert_eq!(
+        (&alert["alert_type"], &alert["message"]),
+        (&json!("upload_failed"), &json!("changed"))
+    );
+}

@@ -89,6 +89,7 @@ impl Agent {
         let text = |p: &Path| Value::from(p.display().to_string()).to_string();
         let toml = format!(
             "state_dir = {}\n[cloud]\napi_base = {}\nca_file = {}\nheartbeat = \"10 s\"\nannounce = false\n\
+             allow_private = [\"127.0.0.0/8\", \"::1\"]\n\
              [[camera]]\nid = \"demo\"\nname = \"Demo camera\"\n{source} = {}\n",
             text(&state.join("agent")),
             Value::from(cloud.api_base()),

@@ -106,7 +106,11 @@ impl Story {
         }
         for row in cloud.query(UPLOADED).await? {
             let (id, key) = (word(&row["event"]), word(&row["object_key"]));
-            let what = format!("clip of {} is verified: {key}", id.get(28..).unwrap_or(id));
+            let name = key.rsplit('/').next().unwrap_or(key);
+            let what = format!(
+                "clip of event {} is there, verified: {name}",
+                id.get(28..).unwrap_or(id)
+            );
             self.once(format!("object {key}"), "storage", &what);
         }
         Ok(())

@@ -410,7 +410,8 @@ async fn what_is_not_known_is_left_out() {
 async fn a_recording_that_will_not_be_uploaded_is_failed_and_an_alert() {
     let (cloud, device) = setup().await;
     let recording = Uuid::now_v7();
-    let failed = json!({ "recording_id": recording, "camera_id": "cam-1", "reason": "changed", "rev": 3 });
+    let failed =
+        json!({ "recording_id": recording, "camera_id": "cam-1", "reason": "changed", "rev": 3 });
     let opened = json!({ "recording_id": recording, "camera_id": "cam-1", "event_id": null,
         "started_at": START, "mode": "motion", "status": "recording", "rev": 1 });
     // The alarm overtakes the rest.

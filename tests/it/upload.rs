@@ -277,3 +277,53 @@ async fn the_rate_is_kept() {
     assert!(took >= 2.4, "{took} s");
     site.stop().await;
 }
+
+/// A wider policy that comes while a file is under way is taken up between two parts, not at the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_changes_during_an_upload_is_not_lost() {
+    let mut site = Site::new("max_kbps = \"off\"").await;
+    let faults = site.cloud.objects().unwrap().faults();
+    faults.set(vec![Rule::always("PUT /", What::Slow { rate: 8 * MIB })]);
+    let footage = site.clip(1000, RecordMode::Continuous).await;
+    let event = site.clip(23 * MIB, RecordMode::Motion).await;
+    site.start();
+    site.wait_until("the first part is under way", async || {
+        !puts(&site).is_empty()
+    })
+    .await;
+    assert_eq!(site.standing(&footage).await.1, "local");
+    site.settings
+        .send_replace(in_force("policy = \"all\"\nmax_kbps = \"off\""));
+    site.wait_for(&footage, SOON).await;
+    site.wait_for(&event, SOON).await;
+    site.stop().await;
+}
+
+/// One file that the storage refuses for ever has its turns, and the others theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_does_not_get_on_lets_the_others_pass() {
+    let mut site = Site::new("max_kbps = \"off\"").await;
+    let first = site.clip(1000, RecordMode::Motion).await;
+    site.start();
+    site.wait_for(&first, SOON).await;
+    site.stop().await;
+    let path = puts(&site)[0].path.clone();
+    let mut others = Vec::new();
+    for _ in 0..4 {
+        others.push(site.clip(1000, RecordMode::Motion).await);
+    }
+    // The newest, which would have each turn but the fourth.
+    let refused = site.clip(1000, RecordMode::Motion).await;
+    let path = path.replace(&first.id.to_string(), &refused.id.to_string());
+    let rule = Rule::always(format!("PUT {path}"), What::Fail { status: 503 });
+    site.cloud.objects().unwrap().faults().set(vec![rule]);
+    site.start();
+    for clip in &others {
+        site.wait_for(clip, SOON).await;
+    }
+    let tries = puts(&site).iter().filter(|p| p.path == path).count();
+    assert!((1..=3).contains(&tries), "{tries} tries");
+    site.cloud.objects().unwrap().faults().set(Vec::new());
+    site.wait_for(&refused, SOON).await;
+    site.stop().await;
+}

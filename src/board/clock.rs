@@ -27,6 +27,12 @@ impl Clock {
         Mono(t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64 + self.ahead_ns.load(Relaxed))
     }
 
+    /// CLOCK_THREAD_CPUTIME_ID: what this thread has computed, whatever else the machine does. For measuring.
+    pub fn thread_cpu(&self) -> Duration {
+        let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
+    }
+
     /// Lets time pass without waiting for it: both clocks go on by this.
     pub fn rehearse_passing(&self, time: Duration) {
         let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);

@@ -70,6 +70,7 @@ fn measure(criterion: &mut Criterion) {
             enabled: true,
             sensitivity: 5,
             fps: 5.0,
+            decode: Default::default(),
             pictures: true,
             severity: sentrycam::model::Severity::Warning,
             include: Vec::new(),

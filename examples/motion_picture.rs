@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         enabled: true,
         sensitivity: 5,
         fps,
+        decode: Default::default(),
         pictures: false,
         severity: sentrycam::model::Severity::Warning,
         include: Vec::new(),

@@ -224,6 +224,8 @@ pub struct MotionConfig {
     pub sensitivity: u8,
     /// Frames a second that the detector sees.
     pub fps: f32,
+    /// What is decoded of a compressed stream.
+    pub decode: Decode,
     /// Keep the strongest frame of every event.
     pub pictures: bool,
     /// How much motion here matters: of what is critical the cloud tells people at once.
@@ -232,6 +234,16 @@ pub struct MotionConfig {
     pub include: Vec<Zone>,
     /// Exclude polygons; they win over include.
     pub exclude: Vec<Zone>,
+}
+
+/// What detection decodes of a compressed stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Decode {
+    /// Key frames, and more where something may be moving: a tenth of the cost, told up to a GOP later.
+    #[default]
+    OnDemand,
+    /// Everything: what moves is told at once.
+    All,
 }
 
 /// A polygon in normalised coordinates (0..1, origin top left), 3 to 32 points.

@@ -13,7 +13,7 @@ use super::source::{Streams, source};
 use super::table::{Faults, Kind, Section, pointer};
 use super::upload::{policy, upload_config};
 use super::{
-    CameraConfig, CloudConfig, Config, Fault, MotionConfig, RecordingConfig, SpoolConfig,
+    CameraConfig, CloudConfig, Config, Decode, Fault, MotionConfig, RecordingConfig, SpoolConfig,
     UploadConfig, Zone,
 };
 use crate::model::{CameraId, Network, RecordMode, Secret, Severity};
@@ -280,6 +280,8 @@ pub(crate) fn motion_config(name: &str, table: Table, faults: &mut Faults) -> Mo
     let enabled = s.boolean("enabled").unwrap_or(true);
     let sensitivity = s.integer("sensitivity", 1, 10).unwrap_or(5) as u8;
     let fps = s.number("fps", 1.0, 30.0).unwrap_or(5.0) as f32;
+    let decodings = [("on_demand", Decode::OnDemand), ("all", Decode::All)];
+    let decode = s.one_of("decode", &decodings).unwrap_or_default();
     let pictures = s.boolean("pictures").unwrap_or(true);
     let words = [Severity::Info, Severity::Warning, Severity::Critical].map(|w| (w.word(), w));
     let severity = s.one_of("severity", &words).unwrap_or(Severity::Warning);
@@ -305,6 +307,7 @@ pub(crate) fn motion_config(name: &str, table: Table, faults: &mut Faults) -> Mo
         enabled,
         sensitivity,
         fps,
+        decode,
         pictures,
         severity,
         include: zones("include", include),

@@ -79,6 +79,7 @@ transport = "carrier pigeon"
 [camera.motion]
 sensitivity = 11
 fps = 0
+decode = "never"
 [[camera.motion.include]]
 points = [[0, 0], [2, 0], [1, 1]]
 [camera.recording]
@@ -101,6 +102,7 @@ id = "b"
             "camera[0].recording.pre_roll = \"2 days\" must be a time such as \"5 s\", \"500 ms\" or \"2 min\"",
             "camera[0].motion.sensitivity = 11 must be a whole number from 1 to 10",
             "camera[0].motion.fps = 0 must be a number from 1 to 30",
+            "camera[0].motion.decode = \"never\" must be one of \"on_demand\", \"all\"",
             "camera[0].motion.include[0].points = a list of 3 must have corners from 0.0 to 1.0 (share of width and height)",
             "camera[1].url give exactly one of url (RTSP), device (V4L2), file, test = true",
         ]

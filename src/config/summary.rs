@@ -29,7 +29,7 @@ fn camera(c: &CameraConfig) -> Value {
         "recording": { "mode": c.recording.mode, "pre_roll_s": c.recording.pre_roll.as_secs_f64(),
                        "post_roll_s": c.recording.post_roll.as_secs_f64(), "audio": c.recording.audio, "quota": c.recording.quota.map(|q| q.0),
                        "max_event_s": c.recording.max_event.as_secs(), "segment_s": c.recording.segment.as_secs() },
-        "motion": { "enabled": c.motion.enabled, "sensitivity": c.motion.sensitivity, "fps": c.motion.fps,
+        "motion": { "enabled": c.motion.enabled, "sensitivity": c.motion.sensitivity, "fps": c.motion.fps, "decode": format!("{:?}", c.motion.decode),
                     "pictures": c.motion.pictures, "severity": c.motion.severity, "include": c.motion.include.len(), "exclude": c.motion.exclude.len() },
     })
 }

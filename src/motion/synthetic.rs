@@ -107,6 +107,7 @@ pub fn config(sensitivity: u8) -> MotionConfig {
         enabled: true,
         sensitivity,
         fps: 5.0,
+        decode: crate::config::Decode::default(),
         pictures: true,
         severity: crate::model::Severity::Warning,
         include: Vec::new(),

@@ -46,6 +46,7 @@ fn needs_new_session(a: &CameraConfig, b: &CameraConfig) -> bool {
         || a.recording.audio != b.recording.audio
         || a.motion.enabled != b.motion.enabled
         || a.motion.fps != b.motion.fps
+        || a.motion.decode != b.motion.decode
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ fn a_quiet_camera_is_decoded_at_its_key_frames_and_an_event_begins_where_it_bega
 }
 
 #[test]
-fn a_camera_with_long_gops_is_decoded_as_a_whole_and_says_so() {
+fn a_camera_with_long_gops_or_that_wants_it_is_decoded_as_a_whole_and_says_so() {
     let camera = TestCamera::start(Options {
         source: Source::Pattern(
             Picture {
@@ -100,7 +100,8 @@ fn a_camera_with_long_gops_is_decoded_as_a_whole_and_says_so() {
     })
     .unwrap();
     let mut agent = Running::start(&format!(
-        "[[camera]]\nid = \"a\"\nurl = \"{}\"\n[camera.motion]\n{EXCLUDE_COUNTER}",
+        "[[camera]]\nid = \"a\"\nurl = \"{0}\"\n[camera.motion]\n{EXCLUDE_COUNTER}\n\
+         [[camera]]\nid = \"b\"\nurl = \"{0}\"\n[camera.motion]\ndecode = \"all\"\n{EXCLUDE_COUNTER}",
         camera.url()
     ));
     let (done, all) = agent.wait(60, &["status"], "20 s of it", |s| {
@@ -109,6 +110,7 @@ fn a_camera_with_long_gops_is_decoded_as_a_whole_and_says_so() {
     let status = agent.ask(&["status"]);
     let mode = &status["cameras"]["a"]["decoding"]["mode"];
     assert_eq!(mode, "all: key frames too far apart");
+    assert_eq!(status["cameras"]["b"]["decoding"]["mode"], "all");
     // Of each GOP what follows its last chosen picture is spared, as ever.
     assert!(done / all > 0.8, "{done} of {all}");
     assert_eq!(agent.stop(), Some(0));

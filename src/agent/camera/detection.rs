@@ -12,7 +12,7 @@ use self::decoders::{Current, Proof};
 use self::reader::Reader;
 use crate::agent::status::Decoding;
 use crate::agent::time::TimeKeeper;
-use crate::config::MotionConfig;
+use crate::config::{Decode, MotionConfig};
 use crate::demand::{Decoders, Demand, HANG, Mode, REACH};
 use crate::media::sampler::{self, Mark, SamplerEvent};
 use crate::media::{Caps, OwnedGray, Packet, TrackCaps};
@@ -103,7 +103,9 @@ impl Detection {
             let software = sampler::decoder_for(caps).ok()?;
             Some(Decoders::new(software, sampler::hardware_for(caps)))
         });
-        self.reader = Reader::new(video.as_ref().map(|_| Demand::new(&self.config)));
+        let on_demand = self.config.decode == Decode::OnDemand;
+        let demand = video.as_ref().filter(|_| on_demand);
+        self.reader = Reader::new(demand.map(|_| Demand::new(&self.config)));
         self.caps = video;
         self.detector.reset();
         if self.config.enabled {

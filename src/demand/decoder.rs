@@ -146,10 +146,12 @@ impl Watch {
         self.owes = owes.then_some(now);
     }
 
-    /// Whether it must be left. A decoder that is given nothing may keep its last pictures.
-    pub fn hangs(&self, now: Mono) -> bool {
-        self.owes
-            .is_some_and(|since| now.since(since) >= HANG && self.sent.since(since) >= HANG / 2)
+    /// Whether it must be left. A decoder that is given nothing may keep its last pictures; one for which packets `wait`
+    /// does not even take them.
+    pub fn hangs(&self, now: Mono, wait: bool) -> bool {
+        self.owes.is_some_and(|since| {
+            now.since(since) >= HANG && (wait || self.sent.since(since) >= HANG / 2)
+        })
     }
 }
 
@@ -192,9 +194,10 @@ mod tests {
         let mut watch = Watch::default();
         watch.sent(at(0));
         watch.sent(at(2));
-        assert!(!watch.hangs(at(9)), "the camera sends nothing");
+        assert!(!watch.hangs(at(9), false), "the camera sends nothing");
+        assert!(watch.hangs(at(5), true), "it takes nothing");
         watch.sent(at(3));
-        assert!(!watch.hangs(at(4)) && watch.hangs(at(5)));
+        assert!(!watch.hangs(at(4), true) && watch.hangs(at(5), false));
         d.failed("hard", at(5));
         assert_eq!((d.choose(at(604)), d.choose(at(605))), ("soft", "hard"));
         d.failed("hard", at(605));
@@ -208,11 +211,11 @@ mod tests {
         let mut watch = Watch::default();
         for s in 0..100 {
             watch.sent(at(s));
-            assert!(!watch.hangs(at(s + 1)));
+            assert!(!watch.hangs(at(s + 1), true));
             watch.came(at(s + 1), s % 2 == 0);
         }
         watch.came(at(100), false);
-        assert!(!watch.hangs(at(10_000)), "nothing is owed");
+        assert!(!watch.hangs(at(10_000), true), "nothing is owed");
     }
 
     #[test]

@@ -75,19 +75,15 @@ pub enum Finding {
 }
 
 impl Judge {
-    /// With the camera's sensitivity and zones.
+    /// With the camera's zones, and the highest sensitivity of any of them.
     pub fn new(config: &MotionConfig) -> Judge {
+        let of_zones = config.include.iter().filter_map(|zone| zone.sensitivity);
         Judge {
-            sensitivity: config.sensitivity,
+            sensitivity: of_zones.fold(config.sensitivity, u8::max),
             include: config.include.clone(),
             exclude: config.exclude.clone(),
             scene: None,
         }
-    }
-
-    /// Forgets the picture.
-    pub fn reset(&mut self) {
-        self.scene = None;
     }
 
     /// Judges the next key frame and learns from it.

@@ -183,6 +183,38 @@ fn what_begins_between_two_key_frames_is_decoded_from_the_first_of_them() {
 }
 
 #[test]
+fn a_zone_that_is_more_sensitive_than_its_camera_is_judged_by_its_own_measure() {
+    let largest = |sensitivity: u8, zone: Option<u8>| {
+        let mut config = crate::motion::synthetic::config(sensitivity);
+        let mut gate = crate::motion::synthetic::rectangle("gate", (0.0, 0.0), (1.0, 1.0));
+        gate.sensitivity = zone;
+        config.include = vec![gate];
+        let mut judge = Judge::new(&config);
+        let quiet = quiet(40, 1, 1000);
+        let mut found = 0.0f32;
+        for (n, shot) in quiet.iter().enumerate() {
+            let luma = picture(&Shot {
+                body: if n == 39 { 106 } else { 100 },
+                ..*shot
+            });
+            let frame = GrayFrame {
+                luma: &luma,
+                width: WIDTH,
+                height: HEIGHT,
+                stride: WIDTH,
+                pts: shot.at,
+            };
+            if let Finding::Change(change) = judge.observe(&frame) {
+                found = found.max(change);
+            }
+        }
+        found
+    };
+    assert!(largest(3, Some(9)) > 2.0 * largest(3, None));
+    assert_eq!(largest(3, Some(9)), largest(9, None));
+}
+
+#[test]
 fn what_stays_is_looked_at_once() {
     let mut shots = quiet(90, 10, 2000);
     for s in shots.iter_mut().filter(|s| s.at >= ms(31_300)) {

@@ -189,8 +189,9 @@ impl Level {
         let mut base = (near(from.0), near(from.1));
         let mut found = (base.0 as f32, base.1 as f32);
         for _ in 0..3 {
+            // A caller's guess may lie outside of what can be read.
             let Some(d) = self.solve(base, tiles, sorted) else {
-                return from;
+                return (from.0.clamp(-limit, limit), from.1.clamp(-limit, limit));
             };
             found = (
                 (base.0 as f32 + d.0).clamp(-limit, limit),

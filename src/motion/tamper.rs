@@ -61,7 +61,8 @@ pub struct View {
     light: Vec<f32>,
     /// Spread of the fields' brightness, luma × 4: usual and now.
     spread: (f32, f32),
-    since: Option<Pts>,
+    /// Seconds of this view that were learned from; `None` before the first picture. Positions begin anew with a stream.
+    seen: Option<f32>,
     last: Pts,
     /// What is suspected, and since when.
     suspect: (Option<Tamper>, Pts),
@@ -75,7 +76,7 @@ impl Default for View {
             now: vec![0.0; COLS * ROWS],
             light: vec![0.0; COLS * ROWS],
             spread: (0.0, 0.0),
-            since: None,
+            seen: None,
             last: Pts(0),
             suspect: (None, Pts(0)),
             told: None,
@@ -95,16 +96,21 @@ impl View {
             return;
         }
         let edges = self.measure(picture, width, height);
-        let Some(since) = self.since else {
+        let Some(seen) = self.seen else {
             self.usual.copy_from_slice(&self.now);
             self.spread.0 = self.spread.1;
-            (self.since, self.last, self.suspect) = (Some(at), at, (None, at));
+            (self.seen, self.last, self.suspect) = (Some(0.0), at, (None, at));
             return;
         };
+        if at < self.last {
+            (self.last, self.suspect.1) = (at, at);
+        }
         let dt = at.since(self.last).as_secs_f32().min(2.0);
         self.last = at;
+        let seen = seen + dt;
+        self.seen = Some(seen);
         let usual = mean(&self.usual);
-        let wrong = if usual < LEAST_EDGES || at.since(since) < LEARNED {
+        let wrong = if usual < LEAST_EDGES || seen < LEARNED.as_secs_f32() {
             None
         } else if edges < COVERED * usual && self.spread.1 < FLAT * self.spread.0 {
             Some(Tamper::Covered)
@@ -125,10 +131,10 @@ impl View {
         if wrong.is_some() && lasts >= ACCEPTED {
             self.usual.copy_from_slice(&self.now);
             self.spread.0 = self.spread.1;
-            (self.told, self.suspect, self.since) = (None, (None, at), Some(at));
+            (self.told, self.suspect, self.seen) = (None, (None, at), Some(0.0));
         }
         if wrong.is_none() && self.told.is_none() {
-            let young = 1.0 / (1.0 + at.since(since).as_secs_f32());
+            let young = 1.0 / (1.0 + seen);
             let rate = (dt / USUAL_SECONDS).max(dt * young).min(0.5);
             for (u, n) in self.usual.iter_mut().zip(&self.now) {
                 *u += (n - *u) * rate;
@@ -259,6 +265,21 @@ mod tests {
         );
         let soft = (scene(1, 1.0, true), 8);
         assert_eq!(show(&[usual(), soft]), [None, Some(Tamper::Defocused)]);
+    }
+
+    #[test]
+    fn a_stream_that_begins_anew_keeps_what_is_usual_and_learns_no_turned_view() {
+        let mut view = View::default();
+        let mut told = |picture: &[i16], from: u64, seconds: u64| {
+            for n in 0..seconds * 2 {
+                view.look(picture, W, H, Pts((from * 2 + n) * 500_000_000));
+            }
+            view.tamper()
+        };
+        assert_eq!(told(&scene(1, 1.0, false), 10_000, 40), None);
+        // The camera restarts, turned: positions are small again.
+        assert_eq!(told(&scene(2, 1.0, false), 0, 8), Some(Tamper::Turned));
+        assert_eq!(told(&scene(1, 1.0, false), 0, 8), None);
     }
 
     #[test]

@@ -366,6 +366,37 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: rounds(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Large enough to be aligned: a scene of any softness, nudged by any distance, at any moment.
+    #[test]
+    fn no_nudge_of_no_scene_panics(
+        contrast in 2.0f32..40.0, length in 24.0f32..160.0, diagonal in 0.0f32..1.0,
+        nudges in prop::collection::vec((-20isize..=20, -20isize..=20, 1usize..4), 1..6),
+    ) {
+        const W: usize = 320;
+        const H: usize = 180;
+        let shade = |x: isize, y: isize| {
+            let (x, y) = (x as f32, y as f32);
+            let turn = std::f32::consts::TAU / length;
+            let v = ((x + diagonal * y) * turn).sin() + ((y - diagonal * x) * turn * 1.3).cos();
+            (120.0 + contrast * v / 2.0) as u8
+        };
+        let mut detector = CellDetector::new(&config(5));
+        let mut at = 0;
+        for (dx, dy, frames) in [(0, 0, 12)].into_iter().chain(nudges) {
+            let luma: Vec<u8> = (0..(W * H) as isize)
+                .map(|i| shade(i % W as isize + dx, i / W as isize + dy))
+                .collect();
+            for _ in 0..frames {
+                at += 200_000_000;
+                detector.observe(&GrayFrame { luma: &luma, width: W, height: H, stride: W, pts: Pts(at) });
+            }
+        }
+    }
+}
+
 /// `MOTION_ROUNDS` makes it a longer hunt (`make fuzz-motion`).
 fn rounds() -> u32 {
     let asked = std::env::var("MOTION_ROUNDS").ok();

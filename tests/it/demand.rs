@@ -18,6 +18,16 @@ fn decoded(status: &Value) -> Option<(f64, f64)> {
 
 #[test]
 fn a_quiet_camera_is_decoded_at_its_key_frames_and_an_event_begins_where_it_began() {
+    quiet_then_moving(None);
+}
+
+#[test]
+fn a_quiet_sub_stream_is_decoded_at_its_key_frames_and_the_main_streams_event_begins_where_it_began()
+ {
+    quiet_then_moving(Some((320, 180)));
+}
+
+fn quiet_then_moving(sub: Option<(u32, u32)>) {
     let camera = TestCamera::start(Options {
         source: Source::Pattern(
             Picture {
@@ -28,11 +38,14 @@ fn a_quiet_camera_is_decoded_at_its_key_frames_and_an_event_begins_where_it_bega
             },
             Codec::H264,
         ),
+        sub,
         ..Options::default()
     })
     .unwrap();
+    let sub = sub.map(|_| format!("sub_url = \"{}\"\n", camera.sub_url()));
+    let sub = sub.unwrap_or_default();
     let mut agent = Running::start(&format!(
-        "[[camera]]\nid = \"a\"\nurl = \"{}\"\n[camera.recording]\npre_roll = \"3 s\"\npost_roll = \"2 s\"\n\
+        "[[camera]]\nid = \"a\"\nurl = \"{}\"\n{sub}[camera.recording]\npre_roll = \"3 s\"\npost_roll = \"2 s\"\n\
          [camera.motion]\n{EXCLUDE_COUNTER}",
         camera.url()
     ));

@@ -1,7 +1,7 @@
 //! Detection for one camera: packets (or raw luma) in, verdicts out, on whichever stream is chosen.
 //!
 //! What is decoded is the reader's business (decode on demand). A decoder that fails or hangs is replaced, by software
-//! where it was hardware; what it owed is decoded again. Meanwhile the verdict is silence, never motion.
+//! where it was hardware; what it owed is decoded again as far as the ring goes back. Meanwhile the verdict is silence, never motion.
 
 mod decoders;
 mod reader;
@@ -23,6 +23,15 @@ use crate::time::{Mono, Pts};
 /// Widest picture that is analysed, in pixels.
 pub const MAX_WIDTH: u32 = 320;
 
+/// What became of the view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ViewNews {
+    /// This is wrong with it.
+    Wrong(Tamper),
+    /// Nothing is, any more.
+    Right,
+}
+
 /// One camera's detection.
 pub struct Detection {
     config: MotionConfig,
@@ -34,6 +43,8 @@ pub struct Detection {
     frames: Option<mpsc::Receiver<SamplerEvent>>,
     /// The first picture of a hardware decoder waits for software's.
     proof: Option<Proof>,
+    /// A picture that waited for nothing.
+    unproved: Option<(OwnedGray, Mark)>,
     reader: Reader,
     state: &'static str,
     /// What was last told of the view.
@@ -53,6 +64,7 @@ impl Detection {
             current: None,
             frames: None,
             proof: None,
+            unproved: None,
             reader: Reader::new(None),
             state,
             told: None,
@@ -97,12 +109,15 @@ impl Detection {
         self.current = None;
         // Pictures of the old stream say nothing about the new one.
         self.frames = None;
-        self.proof = None;
+        (self.proof, self.unproved) = (None, None);
         let video = caps.map(|c| c.video.clone());
-        self.decoders = video.as_ref().and_then(|caps| {
-            let software = sampler::decoder_for(caps).ok()?;
-            Some(Decoders::new(software, sampler::hardware_for(caps)))
-        });
+        if let Some(caps) = &video {
+            let software = sampler::decoder_for(caps).ok();
+            // What failed before is remembered as long as the camera speaks the same language.
+            if self.decoders.as_ref().map(Decoders::software) != software {
+                self.decoders = software.map(|s| Decoders::new(s, sampler::hardware_for(caps)));
+            }
+        }
         let on_demand = self.config.decode == Decode::OnDemand;
         let demand = video.as_ref().filter(|_| on_demand);
         self.reader = Reader::new(demand.map(|_| Demand::new(&self.config)));
@@ -135,6 +150,10 @@ impl Detection {
     /// The next picture that the detector is to see. Cancel safe; waits for ever while nothing is fed.
     pub async fn next(&mut self) -> Option<OwnedGray> {
         let event = match (&mut self.proof, &mut self.frames) {
+            _ if self.unproved.is_some() => {
+                let picture = self.unproved.take();
+                picture.map(|(frame, mark)| SamplerEvent::Frame(frame, mark))
+            }
             (Some(proof), _) => {
                 let done = proof.done().await;
                 self.proof = None;
@@ -151,11 +170,11 @@ impl Detection {
         let now = self.time.mono();
         let picture = match event {
             Some(SamplerEvent::Frame(frame, mark)) => {
-                let frame = self.prove(frame, mark, now)?;
                 if let (Some(current), Some(decoders)) = (&mut self.current, &mut self.decoders) {
                     current.came(now);
                     decoders.delivered(current.name());
                 }
+                let frame = self.prove(frame, mark, now)?;
                 self.reader.picture(&frame, mark).then_some(frame)
             }
             Some(SamplerEvent::Failed(text)) => {
@@ -201,12 +220,16 @@ impl Detection {
         (frame.pts, verdict)
     }
 
-    /// What is newly wrong with the view: each thing once, until the view is right again.
-    pub fn newly_tampered(&mut self) -> Option<Tamper> {
+    /// What is newly wrong with the view, each thing once, and that it is right again.
+    pub fn view_news(&mut self) -> Option<ViewNews> {
         let now = self.detector.tamper();
-        let news = now.filter(|_| now != self.told);
-        self.told = now;
-        news
+        let before = std::mem::replace(&mut self.told, now);
+        (now != before).then(|| now.map_or(ViewNews::Right, ViewNews::Wrong))
+    }
+
+    /// Another camera's picture is seen from here on, as far as the view is concerned: a sub-stream may be cropped.
+    pub fn forget_view(&mut self) {
+        self.detector = Box::new(CellDetector::new(&self.config));
     }
 
     /// Leaves a decoder that hangs; called once a second.
@@ -215,8 +238,11 @@ impl Detection {
         if self.current.as_ref().is_some_and(|c| c.hangs(now)) {
             self.leave("decoder hangs", now);
         }
-        // Nothing to compare with: `next` goes on with what the decoder puts out.
-        self.proof.take_if(|proof| now.since(proof.since()) >= HANG);
+        let late = |proof: &mut Proof| now.since(proof.since()) >= HANG;
+        if let Some(proof) = self.proof.take_if(late) {
+            // Nothing to compare with.
+            self.unproved = proof.into_picture();
+        }
     }
 
     fn start(&mut self, now: Mono) {
@@ -261,7 +287,7 @@ impl Detection {
             decoders.failed(current.name(), now);
         }
         self.frames = None;
-        self.proof = None;
+        (self.proof, self.unproved) = (None, None);
         self.state = "failed";
     }
 }

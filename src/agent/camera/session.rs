@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::CameraContext;
 use super::desk::Ask;
-use super::detection::{Detection, LATE, MAX_WIDTH};
+use super::detection::{Detection, LATE, MAX_WIDTH, ViewNews};
 use super::recorder::{Recorder, Stream};
 use super::reporter::{Reporter, Shows};
 use super::tap::Tap;
@@ -36,6 +36,8 @@ use crate::time::{Anchor, Mono, Pts};
 const QUEUE: usize = 512;
 /// Pre-roll memory at most, with what a late verdict looks back: 10 s at 25 Mbit/s. When full the oldest GOPs go.
 pub(super) const RING_BYTES: usize = 32 << 20;
+/// How long detection waits for the sub-stream when the main stream is there; it is watched when it comes later, too.
+const SUB_PATIENCE: Duration = Duration::from_secs(3);
 /// A stalled sub-stream is tried again this often; meanwhile the main stream is watched.
 const SUB_RETRY: Duration = Duration::from_secs(30);
 
@@ -54,6 +56,8 @@ pub struct Session {
     /// Position of the last picture that was judged.
     newest: Pts,
     watched: Watched,
+    /// The view was wrong and is right: to be told.
+    right_again: bool,
     reconnects: u64,
     asks: mpsc::Receiver<Ask>,
 }
@@ -112,6 +116,7 @@ impl Session {
             strongest: strongest::Strongest::default(),
             newest: Pts(0),
             watched: Watched::Main,
+            right_again: false,
             reconnects: 0,
             asks,
             config,
@@ -163,11 +168,10 @@ impl Session {
             Err(reason) => return Some(reason),
         };
         let mut sub = self.start_sub(now);
-        self.watched = if sub.capture.is_some() {
-            Watched::Sub
-        } else {
-            Watched::Main
-        };
+        self.set_watched(match sub.capture {
+            Some(_) => Watched::Sub,
+            None => Watched::Main,
+        });
         let stats = capture.stats();
         let mut anchor: Option<Anchor> = None;
         let mut frames = 0u64;
@@ -239,6 +243,16 @@ impl Session {
                         let actions = self.machine.tick(quiet_since);
                         self.act(actions, Some(anchor)).await;
                     }
+                    if std::mem::take(&mut self.right_again)
+                        && let Some(stream) = self.recorder.current_stream()
+                    {
+                        let info = stream.info.clone();
+                        reporter.up(&info).await;
+                    }
+                    let waits = self.watched == Watched::Sub && sub.anchor.is_none();
+                    if waits && anchor.is_some_and(|a| now.since(a.zero) > SUB_PATIENCE) {
+                        self.watch(Watched::Main);
+                    }
                     if sub.stalls(now, self.config.stall_timeout) {
                         tracing::warn!(camera = %self.config.id, "sub-stream stalls, watching the main stream");
                         self.lose_sub(&mut sub);
@@ -291,7 +305,7 @@ impl Session {
         match event {
             Some(CaptureEvent::Up { caps, anchor, .. }) => {
                 sub.anchor = Some(anchor);
-                self.watched = Watched::Sub;
+                self.set_watched(Watched::Sub);
                 self.detection.stream(Some(&caps));
             }
             Some(CaptureEvent::Changed { caps, .. }) => self.detection.stream(Some(&caps)),
@@ -314,10 +328,17 @@ impl Session {
         self.watch(Watched::Main);
     }
 
+    fn set_watched(&mut self, watched: Watched) {
+        if self.watched != watched {
+            self.watched = watched;
+            self.detection.forget_view();
+        }
+    }
+
     /// Changes the stream that detection sees.
     fn watch(&mut self, watched: Watched) {
         if self.watched != watched {
-            self.watched = watched;
+            self.set_watched(watched);
             let caps = self.recorder.current_stream().map(|s| s.caps.clone());
             let main = watched == Watched::Main;
             self.detection.stream(caps.as_ref().filter(|_| main));
@@ -347,8 +368,10 @@ impl Session {
         self.newest = pts;
         let actions = self.machine.observe(pts, &verdict);
         self.act(actions, anchor).await;
-        if let Some(tamper) = self.detection.newly_tampered() {
-            self.tell_tamper(tamper).await;
+        match self.detection.view_news() {
+            Some(ViewNews::Wrong(tamper)) => self.tell_tamper(tamper).await,
+            Some(ViewNews::Right) => self.right_again = true,
+            None => {}
         }
         if let Verdict::Motion(activity) = &verdict
             && self.active.is_some()

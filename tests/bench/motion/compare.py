@@ -204,7 +204,7 @@ def main():
     clips = [f for f in found if os.path.exists(os.path.join(f, "events.json"))]
     if not sequences and not clips:
         raise SystemExit(f"{args.footage} holds nothing labelled (NAME/gt.mkv or NAME/events.json)")
-    report = load(args.json, {})
+    report = {"footage": args.footage}
     if sequences:
         rows = pixel_table(args.sentrycam, sequences, methods)
         mean = means(rows)

@@ -52,7 +52,8 @@ def detect(path, seconds, work):
         reader = threading.Thread(target=listen, daemon=True)
         reader.start()
         try:
-            connected.wait(20)
+            if not connected.wait(20) or process.poll() is not None:
+                raise SystemExit("motion does not read the clip:\n" + "".join(line for _, line in lines[-10:]))
             begun = time.monotonic()
             # It reads a file a little faster than the frame rate that it is given.
             rate = (FPS + 1) / FPS

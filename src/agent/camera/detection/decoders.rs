@@ -76,6 +76,11 @@ impl Proof {
     pub fn since(&self) -> Mono {
         self.since
     }
+
+    /// The picture, unproved.
+    pub fn into_picture(self) -> Option<(OwnedGray, Mark)> {
+        self.picture
+    }
 }
 
 impl Current {
@@ -147,6 +152,6 @@ impl Current {
 
     /// It owes pictures for too long.
     pub fn hangs(&self, now: Mono) -> bool {
-        self.watch.hangs(now)
+        self.watch.hangs(now, self.sampler.backlog() > 0)
     }
 }

@@ -15,7 +15,7 @@ use crate::config::MotionConfig;
 use crate::demand::{Demand, Mode, REACH, Reads};
 use crate::media::sampler::{Fed, Mark};
 use crate::media::{OwnedGray, Packet, Track};
-use crate::motion::{GrayFrame, Verdict};
+use crate::motion::Verdict;
 use crate::recording::ring::{Limits, Ring};
 use crate::time::{Mono, Pts};
 
@@ -179,7 +179,7 @@ impl Reader {
         }
         if mark.key
             && let Some(demand) = &mut self.demand
-            && !demand.key_picture(&view(frame))
+            && !demand.key_picture(&frame.view())
         {
             self.follow();
             return false;
@@ -247,15 +247,5 @@ impl Reader {
         } else {
             Duration::from_secs(2)
         }
-    }
-}
-
-fn view(frame: &OwnedGray) -> GrayFrame<'_> {
-    GrayFrame {
-        luma: &frame.luma,
-        width: frame.width,
-        height: frame.height,
-        stride: frame.width,
-        pts: frame.pts,
     }
 }

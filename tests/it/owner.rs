@@ -1,14 +1,17 @@
 //! What the owner does to a device that was claimed: commands it through broker and poll, changes its key, takes it back.
 //! The real agent against the reference cloud with its broker, cut at every step.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sentrycam_cloud::command::Wanted;
+use sentrycam_cloud::faults::{Rule, What};
 use sentrycam_cloud::testing::Cloud;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::edge::Edge;
+use crate::fixture::wait_until;
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -149,6 +152,7 @@ async fn a_cut_at_any_step_of_an_unclaim_by_command_ends_unclaimed_and_told() {
         edge.claim_for(&cloud).await;
         let edge_id = edge.edge_id();
         edge.stop();
+        let clip = clip_in(&edge);
         let id = send(&cloud, &edge_id, "unclaim", json!({ "wipe": wipe })).await;
         edge.run_to_its_end(step);
         edge.run(None);
@@ -156,6 +160,59 @@ async fn a_cut_at_any_step_of_an_unclaim_by_command_ends_unclaimed_and_told() {
         assert!(!edge.is_claimed(), "{wipe} {step}");
         let end = end_of(&cloud, &edge, id).await;
         assert_eq!(end["status"], "succeeded", "{wipe} {step}: {end}");
+        if wipe == "all" {
+            wait_until_wiped(&edge, &clip);
+        } else {
+            assert!(clip.exists() && edge.credentials("owner.json").exists());
+        }
         edge.stop();
     }
+}
+
+/// A recording that the device has.
+fn clip_in(edge: &Edge) -> PathBuf {
+    let dir = edge.home.path("state/clips/door");
+    std::fs::create_dir_all(&dir).unwrap();
+    let clip = dir.join("019af5d8-7a00-7000-8000-000000000001.mp4");
+    std::fs::write(&clip, "film").unwrap();
+    clip
+}
+
+fn wait_until_wiped(edge: &Edge, clip: &Path) {
+    wait_until(30, "the owner's data is gone", || {
+        let there = [&edge.credentials("owner.json"), clip].map(|p| p.exists());
+        let commands = edge.text("select 'some' from commands");
+        there == [false, false] && commands.is_none()
+    });
+}
+
+/// The cloud revokes the keys with the record `succeeded`, and its answer is lost: the next thing that the device hears
+/// is the signed 410. It may not take that for an unclaim that leaves the data.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unclaim_of_everything_wipes_everything_when_the_refusal_comes_first() {
+    let cloud = Cloud::start().await.unwrap();
+    let mut edge = Edge::start(&cloud);
+    edge.claim_for(&cloud).await;
+    edge.wait("records arrive", |s| s["sync"]["state"] == "ok");
+    let (edge_id, clip) = (edge.edge_id(), clip_in(&edge));
+    edge.stop();
+    cloud
+        .faults()
+        .set(vec![Rule::always("/edge/v1/events", What::fail(503))]);
+    let id = send(&cloud, &edge_id, "unclaim", json!({ "wipe": "all" })).await;
+    edge.run_to_its_end("command.ended");
+    // All of the command in one batch, whose answer is lost.
+    let store = rusqlite::Connection::open(edge.home.path("state/sentrycam.db")).unwrap();
+    store
+        .execute("update outbox set batch = null", [])
+        .unwrap();
+    drop(store);
+    let lost = Rule::times("/edge/v1/events", What::CutAfterCommit, 1);
+    cloud.faults().set(vec![lost]);
+    edge.run(None);
+    edge.wait_for("unclaimed");
+    wait_until_wiped(&edge, &clip);
+    assert_eq!(end_of(&cloud, &edge, id).await["status"], "succeeded");
+    let log = std::fs::read_to_string(edge.home.path("err")).unwrap();
+    assert!(log.contains("the owner has unclaimed this device"), "{log}");
 }

@@ -14,7 +14,7 @@ use crate::claim::led::{Flash, Pattern, Shown};
 use crate::claim::machine::{Base, Ended};
 use crate::claim::press::Gesture;
 use crate::config::BoardConfig;
-use crate::db::{Urgency, query};
+use crate::db::{Urgency, commands, query};
 use crate::supervise::failpoint;
 use crate::time::Mono;
 use crate::wire::claim::{ClaimCode, Created, Failure};
@@ -255,8 +255,23 @@ impl Claimer {
         if !ours.iter().flatten().any(|k| k.key_id() == key) {
             return;
         }
+        // The cloud may revoke the keys before the executor has seen the last record go: the command says how much goes.
+        let asked = key.to_owned();
+        let left = self
+            .parts
+            .db
+            .call(Urgency::Now, move |c, _| commands::left_with(c, &asked));
+        let wipe = match left.await.as_ref().map(Option::as_deref) {
+            Ok(Some("all")) => Wipe::All,
+            Ok(_) => Wipe::Credentials,
+            Err(e) => {
+                // The keys are worth nothing any more; the next refusal asks again.
+                tracing::error!(error = %e, "the device is unclaimed, but the store cannot say how much has to go");
+                return;
+            }
+        };
         tracing::warn!("the owner has unclaimed this device");
-        if let Err(e) = self.unclaim(Wipe::Credentials, "owner").await {
+        if let Err(e) = self.unclaim(wipe, "owner").await {
             tracing::error!(error = e.text, "the keys cannot be removed");
         }
     }

@@ -15,13 +15,12 @@ use crate::command::kinds::Part;
 use crate::config::redacted;
 use crate::db::{commands, open, outbox, schema};
 use crate::model::{CommandId, Sha256};
+use crate::spool::DIAG_DIR as DIR;
 use crate::spool::whole::write_whole;
 use crate::supervise::log_tail;
 
 /// A bundle, packed and unpacked.
 const MAX_BYTES: usize = 5 << 20;
-/// Not a camera's directory: no camera id begins so.
-const DIR: &str = "_diag";
 /// Bundles kept.
 const KEPT: usize = 4;
 

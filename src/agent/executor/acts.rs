@@ -69,13 +69,12 @@ impl Hands {
                 Ok(Done::default())
             }
             Command::Reboot(args) => {
-                tokio::time::sleep(Duration::from_secs(args.delay_s.into())).await;
-                if let Err(e) = self.machine.reboot().await {
-                    return fault("refused", e);
-                }
-                tracing::warn!(command = %id, "the machine restarts");
-                // The next boot proves it; without one, this command times out.
-                std::future::pending().await
+                let delay = Duration::from_secs(args.delay_s.into());
+                executor.plan_restart(id, delay);
+                Ok(Done {
+                    later: true,
+                    ..Done::default()
+                })
             }
             Command::KeyRotate => match &self.rotation {
                 Some(rotation) => rotation.run(&self.keys).await,

@@ -103,15 +103,6 @@ impl Desk {
         desk.get(id.as_str()).filter(|tx| !tx.is_closed()).cloned()
     }
 
-    /// All of them.
-    pub fn all(&self) -> Vec<mpsc::Sender<Ask>> {
-        let desk = self.lock();
-        desk.values()
-            .filter(|tx| !tx.is_closed())
-            .cloned()
-            .collect()
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, mpsc::Sender<Ask>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -165,7 +165,11 @@ impl Claimer {
 
     /// A code that the cloud refuses is not tried again.
     pub(super) fn code_judged(&mut self, created: &Result<Created, Failure>) {
-        if matches!(created, Err(Failure::Refused { code, .. }) if code == "wrong_code") {
+        let judged = self.judged_code.take();
+        let of_file = self.code_file.as_ref().map(|(code, _)| code);
+        let wrong = matches!(created, Err(Failure::Refused { code, .. }) if code == "wrong_code");
+        // One that somebody mistyped says nothing of the file's.
+        if wrong && judged.as_ref() == of_file {
             self.forget_code_file();
         }
     }

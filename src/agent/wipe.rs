@@ -37,6 +37,16 @@ pub fn order(dir: &Path, wipe: Wipe) -> io::Result<()> {
     private_file::replace(&dir.join(ORDER), &serde_json::to_vec(&wipe)?)
 }
 
+/// Takes an order back that is not begun.
+///
+/// # Errors
+/// What the file system says; it may stand.
+pub fn revoke(dir: &Path) -> io::Result<()> {
+    let path = dir.join(ORDER);
+    private_file::remove(&path)?;
+    private_file::sync_dir(&path)
+}
+
 /// Carries out what was ordered, before anything is opened. `true`: there was something.
 ///
 /// # Errors

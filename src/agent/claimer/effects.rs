@@ -282,17 +282,19 @@ impl Claimer {
 
     /// Removes the keys, or orders that everything goes, and starts anew.
     pub(super) async fn unclaim(&mut self, wipe: Wipe, why: &'static str) -> Result<(), Refused> {
-        let failed = |e: &dyn std::fmt::Display| Refused::new("failed", e.to_string());
         let everything = wipe == Wipe::All;
         // A pass of the uploader must not sign with a key that is being removed.
-        self.clients.send_replace(None);
-        if everything {
-            wipe::order(&self.parts.state_dir, Wipe::All).map_err(|e| failed(&e))?;
-            failpoint::hit("unclaim.ordered");
+        let clients = self.clients.send_replace(None);
+        if let Err(e) = self.remove_keys(everything).await {
+            // Claimed as before, it goes on sending.
+            if matches!(self.parts.store.keys(), Ok(Some(_))) {
+                if let Err(e) = wipe::revoke(&self.parts.state_dir) {
+                    tracing::error!(error = %e, "everything goes at the next start all the same");
+                }
+                self.clients.send_replace(clients);
+            }
+            return Err(Refused::new("failed", e.to_string()));
         }
-        let store = self.parts.store.clone();
-        let wiped = tokio::task::spawn_blocking(move || store.wipe()).await;
-        wiped.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         self.pending = None;
         self.code_file = None;
         self.machine.unclaimed(self.parts.time.mono());
@@ -307,9 +309,21 @@ impl Claimer {
 
     pub(super) fn tenant_id(&self) -> Option<String> {
         let tenant = self.current().map(|c| c.tenant_id);
-        tenant.filter(|t| !t.is_empty())
+        let tenant = tenant.filter(|t| !t.is_empty());
+        tenant.or_else(|| self.parts.store.owner())
     }
 
+    async fn remove_keys(&mut self, everything: bool) -> std::io::Result<()> {
+        if everything {
+            wipe::order(&self.parts.state_dir, Wipe::All)?;
+            failpoint::hit("unclaim.ordered");
+        }
+        let store = self.parts.store.clone();
+        let wiped = tokio::task::spawn_blocking(move || store.wipe()).await;
+        wiped.map_err(std::io::Error::other)?
+    }
+
+    /// Whose the device is; the records know it where the credentials cannot be read.
     /// Shows the state: light, announcement, status.
     pub(super) fn show(&mut self) {
         let now = self.parts.time.mono();

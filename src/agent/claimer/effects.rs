@@ -225,8 +225,11 @@ impl Claimer {
         }
         tracing::warn!("factory reset by the button");
         if self.parts.sync.borrow().state == "ok" {
-            self.note("claim.factory_reset").await;
-            let _ = tokio::time::timeout(LAST_GASP, self.until_told()).await;
+            let tell = async {
+                self.note("claim.factory_reset").await;
+                self.until_told().await;
+            };
+            let _ = tokio::time::timeout(LAST_GASP, tell).await;
         }
         if let Err(e) = self.unclaim(Wipe::All, "factory_reset").await {
             tracing::error!(
@@ -307,12 +310,6 @@ impl Claimer {
         Ok(())
     }
 
-    pub(super) fn tenant_id(&self) -> Option<String> {
-        let tenant = self.current().map(|c| c.tenant_id);
-        let tenant = tenant.filter(|t| !t.is_empty());
-        tenant.or_else(|| self.parts.store.owner())
-    }
-
     async fn remove_keys(&mut self, everything: bool) -> std::io::Result<()> {
         if everything {
             wipe::order(&self.parts.state_dir, Wipe::All)?;
@@ -324,6 +321,12 @@ impl Claimer {
     }
 
     /// Whose the device is; the records know it where the credentials cannot be read.
+    pub(super) fn tenant_id(&self) -> Option<String> {
+        let tenant = self.current().map(|c| c.tenant_id);
+        let tenant = tenant.filter(|t| !t.is_empty());
+        tenant.or_else(|| self.parts.store.owner())
+    }
+
     /// Shows the state: light, announcement, status.
     pub(super) fn show(&mut self) {
         let now = self.parts.time.mono();

@@ -20,7 +20,7 @@ use crate::time::Mono;
 use crate::wire::claim::{ClaimCode, Created, Failure};
 use crate::wire::keys::KeySlot;
 
-/// The cloud is told of a factory reset for at most this long.
+/// The cloud is told of a factory reset, and the store asked about an unclaim, for at most this long.
 const LAST_GASP: Duration = Duration::from_secs(5);
 /// A light that cannot be set is tried again after this, and so often.
 const LED_AGAIN: Duration = Duration::from_millis(100);
@@ -268,14 +268,16 @@ impl Claimer {
             .parts
             .db
             .call(Urgency::Now, move |c, _| commands::left_with(c, &asked));
-        let wipe = match left.await.as_ref().map(Option::as_deref) {
-            Ok(Some("all")) => Wipe::All,
-            Ok(_) => Wipe::Credentials,
-            Err(e) => {
-                // The keys are worth nothing any more; the next refusal asks again.
-                tracing::error!(error = %e, "the device is unclaimed, but the store cannot say how much has to go");
-                return;
-            }
+        let Ok(Ok(left)) = tokio::time::timeout(LAST_GASP, left).await else {
+            // The keys are worth nothing any more; the next refusal asks again.
+            tracing::error!(
+                "the device is unclaimed, but the store cannot say how much has to go: trying again within the hour"
+            );
+            return;
+        };
+        let wipe = match left.as_deref() {
+            Some("all") => Wipe::All,
+            _ => Wipe::Credentials,
         };
         tracing::warn!("the owner has unclaimed this device");
         if let Err(e) = self.unclaim(wipe, "owner").await {

@@ -109,11 +109,15 @@ impl Executor {
             self.leave(wipe).await;
         }
         loop {
+            let mut least = Duration::ZERO;
             match self.pass(&stop).await {
                 Ok(true) if !stop.is_cancelled() => continue,
                 Ok(true) => break,
                 Ok(false) => self.inbox.drained(),
-                Err(e) => tracing::error!(error = %e, "commands cannot be read"),
+                Err(e) => {
+                    tracing::error!(error = %e, "commands cannot be read");
+                    least = RETRY_PAUSE;
+                }
             }
             let now = self.time.mono();
             let pause = self.restart_due().map_or(PERIOD, |at| at.since(now));
@@ -121,7 +125,7 @@ impl Executor {
                 biased;
                 () = stop.cancelled() => break,
                 () = self.bells.arrived.notified() => {}
-                () = tokio::time::sleep(pause.min(PERIOD)) => {}
+                () = tokio::time::sleep(pause.clamp(least, PERIOD)) => {}
             }
         }
     }

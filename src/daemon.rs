@@ -5,7 +5,6 @@ mod online;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -257,7 +256,6 @@ async fn main(
         entropy: entropy.clone(),
         status: status.clone(),
         desk,
-        progress: Arc::new(AtomicU64::new(0)),
     };
     let intake = supervisor.stop_token(Phase::Intake);
     let (cameras, registry) = registry(context, intake.clone());

@@ -61,6 +61,8 @@ struct Inner {
     able: Vec<Kind>,
     rate: Mutex<Rate>,
     refused: AtomicU64,
+    /// What was told last to have to wait, and why.
+    put_off: Mutex<Option<(CommandId, &'static str)>>,
     /// Something was left at the cloud because too much was open.
     held_back: AtomicBool,
     arrived: Arc<Notify>,
@@ -98,6 +100,7 @@ impl Inbox {
             able,
             rate: Mutex::default(),
             refused: AtomicU64::new(0),
+            put_off: Mutex::default(),
             held_back: AtomicBool::new(false),
             arrived: Arc::clone(&bells.arrived),
             poke: Arc::clone(&bells.poke),
@@ -135,7 +138,11 @@ impl Inbox {
             Ok(Decision::Duplicate) => Verdict::Duplicate(id),
             Ok(Decision::Refuse { code }) => return inner.refuse(code),
             Ok(Decision::Later { code }) => {
-                tracing::info!(command = %id, n, code, "command has to wait at the cloud");
+                // It is offered again every two seconds: told once.
+                let mut put_off = inner.put_off.lock().unwrap_or_else(PoisonError::into_inner);
+                if put_off.replace((id, code)) != Some((id, code)) {
+                    tracing::info!(command = %id, n, code, "command has to wait at the cloud");
+                }
                 if code == "busy" {
                     inner.held_back.store(true, Relaxed);
                 }
@@ -160,11 +167,6 @@ impl Inbox {
         if self.0.held_back.swap(false, Relaxed) {
             self.poke();
         }
-    }
-
-    /// Documents that were refused since the start.
-    pub fn refused(&self) -> u64 {
-        self.0.refused.load(Relaxed)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Asks the cloud for commands by HTTPS: within 30 s while the broker cannot bring them, at once when poked, and rarely
-//! while it can, because a broker may lose what it acknowledged.
+//! Asks the cloud for commands by HTTPS: at least every 30 s while the broker cannot bring them, at once when poked, and
+//! rarely while it can, because a broker may lose what it acknowledged.
 //!
 //! Each round asks from the beginning (`after=0`) and page by page: the cloud lists what it has no word of, and the inbox
 //! knows what came before. So nothing is missed, in whatever order it was numbered, lost or brought by the other way.
@@ -23,8 +23,6 @@ use crate::wire::keys::KeySlot;
 const PERIOD: Duration = Duration::from_secs(25);
 /// While there is one.
 const RARE: Duration = Duration::from_secs(300);
-/// The broker has to be away for so long before its work is done here.
-const GRACE: Duration = Duration::from_secs(60);
 /// After a command that had to wait, or a round that was cut short.
 const SOON: Duration = Duration::from_secs(1);
 /// After a refusal that will not change soon (key, account, address).
@@ -85,34 +83,27 @@ impl<T: Transport> Poll<T> {
 
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut pause = LEAST;
+        // Without a broker, and with one.
+        let mut pauses = (LEAST, RARE);
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                () = self.until_due(pause) => {}
+                () = self.until_due(pauses) => {}
             }
-            pause = match self.round().await {
-                Round::Again => SOON,
-                Round::Done => self.jitter(PERIOD),
-                Round::Failed(asked) => asked.unwrap_or_default().max(self.jitter(PERIOD)),
-            };
+            pauses = pauses_after(self.round().await, self.jitter(PERIOD));
         }
     }
 
-    /// Waits for `pause`, longer while the broker works; a poke ends it.
-    async fn until_due(&mut self, pause: Duration) {
+    /// Waits for the first of `pauses`, or the second while the broker works; a poke ends it.
+    async fn until_due(&mut self, pauses: (Duration, Duration)) {
         let began = self.time.mono();
         let poke = Arc::clone(&self.poke);
         loop {
             let now = self.time.mono();
-            let rest = match *self.broker_away.borrow_and_update() {
-                Some(since) if now.since(since) >= GRACE || since == Mono(0) => {
-                    pause.saturating_sub(now.since(began))
-                }
-                Some(since) => GRACE.saturating_sub(now.since(since)),
-                None => RARE.max(pause).saturating_sub(now.since(began)),
-            };
+            let away = self.broker_away.borrow_and_update().is_some();
+            let pause = if away { pauses.0 } else { pauses.1 };
+            let rest = pause.saturating_sub(now.since(began));
             if rest.is_zero() {
                 return;
             }
@@ -199,6 +190,18 @@ impl<T: Transport> Poll<T> {
     }
 }
 
+/// How long to wait after a round, without a broker and with one.
+fn pauses_after(round: Round, period: Duration) -> (Duration, Duration) {
+    match round {
+        Round::Again => (SOON, SOON),
+        Round::Done => (period, RARE),
+        Round::Failed(asked) => {
+            let asked = asked.unwrap_or_default();
+            (asked.max(period), asked.max(RARE))
+        }
+    }
+}
+
 /// The number of a document, to ask for the page behind it. Unverified: it only says where to go on reading.
 fn number(jws: &str) -> Option<u64> {
     use base64::Engine as _;
@@ -212,4 +215,25 @@ fn number(jws: &str) -> Option<u64> {
         .ok()?;
     let numbered: Numbered = serde_json::from_slice(&bytes).ok()?;
     Some(numbered.n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_that_is_gone_is_replaced_at_once_and_what_was_cut_short_goes_on_soon() {
+        let period = Duration::from_secs(27);
+        assert_eq!(pauses_after(Round::Done, period), (period, RARE));
+        assert_eq!(pauses_after(Round::Failed(None), period), (period, RARE));
+        // What has to wait for a second waits for no broker.
+        assert_eq!(pauses_after(Round::Again, period), (SOON, SOON));
+        let hour = Duration::from_secs(3600);
+        assert_eq!(
+            pauses_after(Round::Failed(Some(hour)), period),
+            (hour, hour)
+        );
+        let longest = PERIOD.mul_f64(1.2);
+        assert!(longest <= Duration::from_secs(30));
+    }
 }

@@ -442,6 +442,20 @@ pub fn command_status(
     }
 }
 
+/// `command.status` of a command that runs: how far it is.
+pub fn command_progress(
+    id: RecordId,
+    command: CommandId,
+    rev: u32,
+    progress: &Value,
+    at: Mono,
+) -> Record {
+    let said = Said::default();
+    let mut record = command_status(id, command, rev, State::InProgress, &said, at);
+    record.data["progress"] = progress.clone();
+    record
+}
+
 /// `claim.claimed`, `claim.unclaimed`, `claim.factory_reset`.
 pub fn claim(id: RecordId, kind: &'static str, at: Mono, data: Value) -> Record {
     record(id, kind, Class::Critical, None, at, data)

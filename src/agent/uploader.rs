@@ -93,7 +93,6 @@ impl<T: Transport> Uploader<T> {
             state: "starting",
             ..SyncStatus::default()
         });
-        let keys = KeyChoice::new(client.has_next_key());
         Self {
             db,
             client,
@@ -102,7 +101,7 @@ impl<T: Transport> Uploader<T> {
             size: BatchSize::default(),
             backoff: Backoff::http(),
             auth_pause: AUTH_FIRST_PAUSE,
-            keys,
+            keys: KeyChoice::default(),
             resigned: false,
             refused_in_a_row: 0,
             no_gzip_until: Mono(0),

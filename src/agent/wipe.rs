@@ -4,14 +4,13 @@
 //! agent starts anew, and the order is carried out before the store is opened. A start that finds an order finishes it;
 //! only then the order itself goes.
 
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::twin::vault::Vault;
-use crate::cloud::Store;
+use crate::cloud::{Store, private_file};
 use crate::db;
 use crate::spool::Spool;
 use crate::supervise::failpoint;
@@ -35,17 +34,17 @@ pub enum Wipe {
 /// # Errors
 /// What the file system says.
 pub fn order(dir: &Path, wipe: Wipe) -> io::Result<()> {
-    let (path, half) = (dir.join(ORDER), dir.join(format!(".{ORDER}.new")));
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&half)?;
-    file.write_all(&serde_json::to_vec(&wipe)?)?;
-    file.sync_all()?;
-    std::fs::rename(&half, &path)?;
-    sync(dir)
+    private_file::replace(&dir.join(ORDER), &serde_json::to_vec(&wipe)?)
+}
+
+/// Takes an order back that is not begun.
+///
+/// # Errors
+/// What the file system says; it may stand.
+pub fn revoke(dir: &Path) -> io::Result<()> {
+    let path = dir.join(ORDER);
+    private_file::remove(&path)?;
+    private_file::sync_dir(&path)
 }
 
 /// Carries out what was ordered, before anything is opened. `true`: there was something.
@@ -77,13 +76,9 @@ pub fn carry_out(dir: &Path, spool: &Spool, store: &Store) -> io::Result<bool> {
             "records and recordings of the former owner were removed"
         );
     }
-    std::fs::remove_file(&path)?;
-    sync(dir)?;
+    private_file::remove(&path)?;
+    private_file::sync_dir(&path)?;
     Ok(true)
-}
-
-fn sync(dir: &Path) -> io::Result<()> {
-    std::fs::File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]
@@ -106,6 +101,18 @@ mod tests {
             let db = put("sentrycam.db");
             let secrets = put("credentials/twin-secrets.json");
             let clip = put("clips/door/019af5d8-7a00-7000-8000-000000000001.mp4");
+            // What a power cut leaves half written, and what `diag.collect` made.
+            let halves = [
+                put("credentials/.next.json.new"),
+                put("credentials/.pending.json.new"),
+            ];
+            let others = [
+                put("credentials/.twin-secrets.json.new"),
+                put("credentials/.owner.json.new"),
+                put("clips/door/019af5d8-7a00-7000-8000-000000000002.jpg.part"),
+                put("clips/_diag/019af5d8-7a00-7000-8000-000000000003.json.gz"),
+                put("clips/_diag/019af5d8-7a00-7000-8000-000000000004.json.gz.part"),
+            ];
             let foreign = put("clips/door/holiday.mp4");
             let spool = Spool::new(&SpoolConfig {
                 dir: dir.path().join("clips"),
@@ -113,7 +120,11 @@ mod tests {
                 min_free: ByteSize(0),
             });
             let store = Store::new(&key, |_| {});
-            store.set_owner("t-1").unwrap();
+            std::fs::write(
+                dir.path().join("credentials/owner.json"),
+                "{\"tenant_id\":\"t-1\"}",
+            )
+            .unwrap();
             assert!(!carry_out(dir.path(), &spool, &store).unwrap());
             order(dir.path(), wipe).unwrap();
             assert!(carry_out(dir.path(), &spool, &store).unwrap());
@@ -123,6 +134,12 @@ mod tests {
             assert_eq!(clip.exists(), wipe == Wipe::Credentials);
             assert_eq!(secrets.exists(), wipe == Wipe::Credentials);
             assert_eq!(store.owner().is_some(), wipe == Wipe::Credentials);
+            for half in halves {
+                assert_eq!(half.exists(), wipe != Wipe::All, "{half:?}");
+            }
+            for other in others {
+                assert_eq!(other.exists(), wipe == Wipe::Credentials, "{other:?}");
+            }
             assert!(foreign.exists());
         }
     }

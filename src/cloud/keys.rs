@@ -3,14 +3,13 @@
 //! Renaming `next.json` over `current.json` is one step on disk: after a power cut there is the one or the other, and
 //! both are tried.
 
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::credentials::{Credentials, CredentialsError};
+use super::private_file;
 use crate::model::Secret;
 use crate::wire::keys::KeySlot;
 use crate::wire::signature::SigningKey;
@@ -166,7 +165,7 @@ impl From<Credentials> for Keys {
     }
 }
 
-/// `next.json` beside `file`: its content with another key. fsync, rename, fsync of the directory.
+/// `next.json` beside `file`, durably: its content with another key.
 fn write_next(file: &Path, key: &str, secret: &Secret) -> std::io::Result<Credentials> {
     let current = Zeroizing::new(std::fs::read_to_string(file)?);
     let mut content: serde_json::Value =
@@ -177,25 +176,9 @@ fn write_next(file: &Path, key: &str, secret: &Secret) -> std::io::Result<Creden
     if let Some(serde_json::Value::String(copy)) = content.get_mut("edge_secret") {
         copy.zeroize();
     }
-    let beside = file.with_file_name(NEXT_FILE);
-    let part = file.with_file_name("next.json.part");
-    let _ = std::fs::remove_file(&part);
-    let mut options = std::fs::OpenOptions::new();
-    let mut out = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&part)?;
-    out.write_all(text.as_bytes())?;
-    out.sync_all()?;
-    // Read back before it counts: what cannot be used must not stand beside the current one.
-    let next = Credentials::load(&part).map_err(|e| {
-        let _ = std::fs::remove_file(&part);
-        std::io::Error::other(e)
-    })?;
-    std::fs::rename(&part, &beside)?;
-    let dir = file.parent().filter(|p| !p.as_os_str().is_empty());
-    std::fs::File::open(dir.unwrap_or(Path::new(".")))?.sync_all()?;
+    // What cannot be used must not stand beside the current one.
+    let next = Credentials::parse(&text).map_err(std::io::Error::other)?;
+    private_file::replace(&file.with_file_name(NEXT_FILE), text.as_bytes())?;
     Ok(next)
 }
 
@@ -207,8 +190,7 @@ fn rename(file: &Path, proven: &Credentials) -> std::io::Result<()> {
         return Err(std::io::Error::other("next.json holds another key by now"));
     }
     std::fs::rename(&beside, file)?;
-    let dir = file.parent().filter(|p| !p.as_os_str().is_empty());
-    std::fs::File::open(dir.unwrap_or(Path::new(".")))?.sync_all()
+    private_file::sync_dir(file)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod client;
 pub mod credentials;
 pub mod keys;
 pub mod mqtt;
+pub mod private_file;
 pub mod reach;
 pub mod relay;
 pub mod storage;

@@ -10,9 +10,9 @@
 //! Each step is one rename or one unlink, made durable before the next: a power cut leaves the one side or the other.
 //! Files are 0600, the directory is 0700; what is found looser is mended, and that is said. All of it blocks.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 use super::credentials::{Credentials, CredentialsError, read};
 use super::keys::Keys;
+use super::private_file;
 use crate::time::Wall;
 
 const PENDING: &str = "pending.json";
@@ -105,8 +106,8 @@ impl Store {
             tracing::warn!(path = %dir.display(), mode = format!("{:o}", mode & 0o777), "credentials directory is open to others, making it 0700");
             fs::set_permissions(dir, Permissions::from_mode(0o700))?;
         }
-        for name in [PENDING, OWNER] {
-            remove(&self.beside(&half(name)))?;
+        for name in [PENDING, NEXT, OWNER] {
+            private_file::remove_half(&self.beside(name))?;
         }
         Ok(())
     }
@@ -180,7 +181,7 @@ impl Store {
         (self.step)("claim.renamed");
         self.sync()?;
         (self.step)("claim.activated");
-        remove(&self.beside(NEXT))?;
+        private_file::remove(&self.beside(NEXT))?;
         self.sync()?;
         Keys::load(&self.current).map_err(io::Error::other)
     }
@@ -190,7 +191,7 @@ impl Store {
     /// # Errors
     /// What the file system says.
     pub fn discard(&self) -> io::Result<()> {
-        remove(&self.beside(PENDING))?;
+        private_file::remove(&self.beside(PENDING))?;
         self.sync()
     }
 
@@ -200,10 +201,10 @@ impl Store {
     /// What the file system says.
     pub fn wipe(&self) -> io::Result<()> {
         for path in [self.beside(PENDING), self.beside(NEXT)] {
-            remove(&path)?;
+            private_file::remove(&path)?;
         }
         (self.step)("unclaim.keys");
-        remove(&self.current)?;
+        private_file::remove(&self.current)?;
         (self.step)("unclaim.current");
         if self.dir().exists() {
             self.sync()?;
@@ -234,40 +235,20 @@ impl Store {
     /// # Errors
     /// What the file system says.
     pub fn forget_owner(&self) -> io::Result<()> {
-        remove(&self.beside(OWNER))
+        private_file::remove(&self.beside(OWNER))
     }
 
-    /// Temporary file, fsync, rename, fsync of the directory.
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let temporary = self.beside(&half(name));
-        remove(&temporary)?;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
-            .open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        (self.step)("claim.written");
-        fs::rename(&temporary, self.beside(name))?;
-        (self.step)("claim.pending");
-        self.sync()
+        private_file::replace_in_steps(&self.beside(name), bytes, |done| {
+            (self.step)(match done {
+                private_file::Step::Written => "claim.written",
+                private_file::Step::Renamed => "claim.pending",
+            });
+        })
     }
 
     fn sync(&self) -> io::Result<()> {
-        File::open(self.dir())?.sync_all()
-    }
-}
-
-fn half(name: &str) -> String {
-    format!(".{name}.new")
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
+        private_file::sync_dir(&self.current)
     }
 }
 

@@ -47,19 +47,29 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// An address for people: without user and password.
+/// An address for people: without user, password and query, in which cheap cameras want a password too.
 pub fn redacted(text: &str) -> String {
     let Some(scheme_end) = text.find("://").map(|i| i + 3) else {
         return text.to_owned();
     };
     let (scheme, rest) = text.split_at(scheme_end);
-    let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..authority_end].rfind('@') {
-        Some(at) => format!("{scheme}***@{}", &rest[at + 1..]),
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let authority = match authority.rfind('@') {
+        Some(at) => format!("***@{}", &authority[at + 1..]),
         // A password with a slash in it ends the authority early; show nothing then.
-        None if rest.contains('@') => format!("{scheme}***"),
-        None => text.to_owned(),
-    }
+        None if rest.contains('@') => return format!("{scheme}***"),
+        None => authority.to_owned(),
+    };
+    let (path, query) = match path.find(['?', '#']) {
+        Some(at) => (&path[..at], "?***"),
+        None => (path, ""),
+    };
+    let lower = path.to_ascii_lowercase();
+    let path = match ["pass", "pwd"].iter().any(|word| lower.contains(word)) {
+        true => "/***".to_owned(),
+        false => redacted(path),
+    };
+    format!("{scheme}{authority}{path}{query}")
 }
 
 /// Checked configuration of the agent.

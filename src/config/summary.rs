@@ -69,13 +69,15 @@ mod tests {
     #[test]
     fn no_password_and_no_user_is_in_it() {
         let text = "state_dir = \"/x\"\n[[camera]]\nid = \"a\"\nurl = \"rtsp://cam.example/s\"\nuser = \"bob\"\n\
-                    password = \"hunter2\"\n[[camera]]\nid = \"b\"\nurl = \"rtsp://cam.example/t\"\n";
+                    password = \"hunter2\"\n[[camera]]\nid = \"b\"\nurl = \"rtsp://cam.example/t?user=bob&pwd=hunter2\"\n\
+                    [[camera]]\nid = \"c\"\nurl = \"rtsp://cam.example/user=bob_password=hunter2_channel=1.sdp\"\n";
         let config = Config::parse(text, &|_| Err("no files".into())).unwrap();
         let shown = summary(&config, &config.cameras).to_string();
         assert!(
             !shown.contains("hunter2") && !shown.contains("bob"),
             "{shown}"
         );
+        assert!(shown.contains("rtsp://cam.example/t?***\""), "{shown}");
         assert!(shown.contains("rtsp://cam.example/s") && shown.contains("\"password\":true"));
     }
 }

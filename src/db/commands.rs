@@ -199,6 +199,17 @@ pub fn advance(
     Ok(rev)
 }
 
+/// A greater `rev` for a word about a command that runs; `None`: it does not run.
+pub fn touch(conn: &Connection, id: CommandId) -> Result<Option<u32>, DbError> {
+    let rev = conn
+        .prepare_cached(
+            "update commands set rev = rev + 1 where id = ?1 and state = 'in_progress' returning rev",
+        )?
+        .query_row(params![id.0], |r| r.get(0))
+        .optional()?;
+    Ok(rev)
+}
+
 /// What an `unclaim` wiped, or began to wipe, while `key` was the device's key.
 pub fn left_with(conn: &Connection, key: &str) -> Result<Option<String>, DbError> {
     let wipe = conn

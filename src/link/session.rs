@@ -1,8 +1,9 @@
 //! One connection to the broker, from CONNECT to its end: packets, answers and time in, actions out.
 //!
 //! Exactly one QoS 1 publication is under way; whoever gave it keeps it until [`Action::Settled`]. A message from
-//! above is acknowledged only after the inbox has answered, in the order in which the messages came. Nothing outlives
-//! the session but what the caller kept.
+//! above is acknowledged only after the inbox has answered, in the order in which the messages came. A command that
+//! cannot be taken now holds up the commands behind it, but no twin. Nothing outlives the session but what the caller
+//! kept.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -95,6 +96,15 @@ struct Held {
     to: Down,
     payload: Vec<u8>,
     id: Option<u16>,
+    /// The inbox has it, or will never have it: acknowledged once everything before it is.
+    answered: bool,
+}
+
+/// Twins and commands wait for each other only in their acknowledgements, whose order MQTT prescribes.
+#[derive(Debug, Default)]
+struct Lane {
+    /// The oldest was put off until then.
+    again: Option<Mono>,
 }
 
 /// One connection.
@@ -114,8 +124,9 @@ pub struct Session {
     ping_at: Mono,
     pong_by: Option<Mono>,
     waiting: VecDeque<Held>,
-    offering: bool,
-    offer_at: Option<Mono>,
+    twins: Lane,
+    commands: Lane,
+    offering: Option<Down>,
 }
 
 impl Session {
@@ -141,8 +152,9 @@ impl Session {
             ping_at: until,
             pong_by: None,
             waiting: VecDeque::new(),
-            offering: false,
-            offer_at: None,
+            twins: Lane::default(),
+            commands: Lane::default(),
+            offering: None,
         };
         (session, vec![Action::Send(connect)])
     }
@@ -177,7 +189,8 @@ impl Session {
             stage,
             self.in_flight.map(|(_, _, until)| until),
             self.pong_by,
-            self.offer_at,
+            self.twins.again,
+            self.commands.again,
             self.pause,
         ]
         .into_iter()
@@ -199,7 +212,8 @@ impl Session {
                     ..
                 },
             ) => {
-                self.keep_alive = keep_alive.unwrap_or(self.keep_alive);
+                // A broker may ask for more life signs, but not make us blind for longer.
+                self.keep_alive = keep_alive.map_or(self.keep_alive, |k| k.min(self.keep_alive));
                 self.max_packet = max_packet.map_or(usize::MAX, |n| n as usize);
                 self.ping_at = now + self.patience();
                 // Whatever the broker still knows of us: it does no harm, and it may have lost it.
@@ -262,10 +276,10 @@ impl Session {
             actions.push(Action::Send(Outgoing::Ping));
         }
         self.pause.take_if(|until| now >= *until);
-        if self.offer_at.is_some_and(|at| now >= at) {
-            self.offer_at = None;
-            actions.extend(self.offer());
+        for lane in [&mut self.twins, &mut self.commands] {
+            lane.again.take_if(|at| now >= *at);
         }
+        actions.extend(self.offer());
         actions
     }
 
@@ -280,18 +294,32 @@ impl Session {
 
     /// The inbox answered for what it was offered.
     pub fn answered(&mut self, now: Mono, answer: Answer) -> Vec<Action> {
-        self.offering = false;
-        if answer == Answer::Later {
-            self.offer_at = Some(now + OFFER_AGAIN);
+        let Some(to) = self.offering.take() else {
             return Vec::new();
+        };
+        if answer == Answer::Later {
+            self.lane(to).again = Some(now + OFFER_AGAIN);
+        } else if let Some(held) = self.oldest(to) {
+            held.answered = true;
         }
-        let done = self.waiting.pop_front().and_then(|held| held.id);
-        let mut actions: Vec<Action> = done
-            .map(|id| Action::Send(Outgoing::Ack { id }))
-            .into_iter()
-            .collect();
+        let mut actions = Vec::new();
+        while let Some(held) = self.waiting.pop_front_if(|held| held.answered) {
+            actions.extend(held.id.map(|id| Action::Send(Outgoing::Ack { id })));
+        }
         actions.extend(self.offer());
         actions
+    }
+
+    fn lane(&mut self, to: Down) -> &mut Lane {
+        match to {
+            Down::Twin => &mut self.twins,
+            Down::Command | Down::Poke => &mut self.commands,
+        }
+    }
+
+    fn oldest(&mut self, to: Down) -> Option<&mut Held> {
+        let mut waiting = self.waiting.iter_mut();
+        waiting.find(|held| held.to == to && !held.answered)
     }
 
     /// Says good-bye: what is under way, the retained `offline`, DISCONNECT.
@@ -365,7 +393,12 @@ impl Session {
                 self.end(Ended::Protocol("more than the receive maximum"))
             }
             Ok(to) => {
-                self.waiting.push_back(Held { to, payload, id });
+                self.waiting.push_back(Held {
+                    to,
+                    payload,
+                    id,
+                    answered: false,
+                });
                 self.offer()
             }
         }
@@ -377,19 +410,21 @@ impl Session {
         self.waiting.len() < WAITING
     }
 
-    /// Offers the oldest message, unless one is being answered for.
+    /// Offers the oldest twin, else the oldest command, unless something is being answered for.
     fn offer(&mut self) -> Vec<Action> {
-        let Some(held) = self.waiting.front() else {
-            return Vec::new();
-        };
-        if self.offering || self.offer_at.is_some() {
+        if self.offering.is_some() {
             return Vec::new();
         }
-        self.offering = true;
-        vec![Action::Offer {
-            to: held.to,
-            payload: held.payload.clone(),
-        }]
+        for to in [Down::Twin, Down::Command] {
+            if self.lane(to).again.is_some() {
+                continue;
+            }
+            if let Some(payload) = self.oldest(to).map(|held| held.payload.clone()) {
+                self.offering = Some(to);
+                return vec![Action::Offer { to, payload }];
+            }
+        }
+        Vec::new()
     }
 
     fn send(&mut self, now: Mono, publication: Publication, what: What) -> Vec<Action> {

@@ -29,6 +29,14 @@ fn command(n: u16) -> Incoming {
     }
 }
 
+fn twin(n: u16) -> Incoming {
+    Incoming::Published {
+        topic: b"edge/v1/e-1/down/twin".into(),
+        payload: n.to_be_bytes().into(),
+        id: Some(n),
+    }
+}
+
 fn publication() -> Publication {
     Publication {
         topic: "t".into(),
@@ -187,6 +195,49 @@ fn a_command_is_acknowledged_only_after_the_inbox_has_answered_and_in_order() {
 }
 
 #[test]
+fn a_command_that_has_to_wait_holds_up_no_twin_and_acknowledgements_keep_their_order() {
+    let mut s = up(S(0));
+    let offer = |to, n: u16| Action::Offer {
+        to,
+        payload: n.to_be_bytes().into(),
+    };
+    let ack = |id| Action::Send(Outgoing::Ack { id });
+    assert_eq!(s.packet(S(0), command(1)), [offer(Down::Command, 1)]);
+    assert_eq!(s.packet(S(0), twin(2)), []);
+    assert_eq!(s.packet(S(0), command(3)), []);
+    assert_eq!(s.answered(S(1), Answer::Later), [offer(Down::Twin, 2)]);
+    assert_eq!(s.answered(S(1), Answer::Taken), []);
+    assert_eq!(s.packet(S(2), twin(4)), [offer(Down::Twin, 4)]);
+    assert_eq!(
+        s.answered(S(2), Answer::Later),
+        [],
+        "each waits its own time"
+    );
+    assert_eq!(s.tick(S(3)), [offer(Down::Command, 1)]);
+    let actions = s.answered(S(3), Answer::Taken);
+    assert_eq!(actions, [ack(1), ack(2), offer(Down::Command, 3)]);
+    assert_eq!(s.tick(S(4)), [], "one at a time");
+    let actions = s.answered(S(4), Answer::Refused);
+    assert_eq!(actions, [ack(3), offer(Down::Twin, 4)]);
+    assert_eq!(s.answered(S(4), Answer::Taken), [ack(4)]);
+}
+
+#[test]
+fn a_broker_shortens_the_keep_alive_but_does_not_raise_it() {
+    for (asked, ping_at) in [(8, 6), (30, 22), (65_535, 22)] {
+        let (mut s, _) = Session::begin(presence(), KEEP_ALIVE, S(0));
+        let connected = Incoming::Connected {
+            reason: 0,
+            session_present: false,
+            keep_alive: Some(Duration::from_secs(asked)),
+            max_packet: None,
+        };
+        s.packet(S(0), connected);
+        assert_eq!(s.ping_at.since(S(0)).as_secs(), ping_at, "{asked}");
+    }
+}
+
+#[test]
 fn what_is_not_for_the_inbox_is_acknowledged_and_forgotten() {
     let mut s = up(S(0));
     let message = |topic: &str, payload: &[u8]| Incoming::Published {
@@ -271,6 +322,7 @@ fn refusals_are_told_with_their_code() {
 fn any_packet() -> impl Strategy<Value = Incoming> {
     let topic = prop_oneof![
         Just(b"edge/v1/e-1/down/cmd".to_vec()),
+        Just(b"edge/v1/e-1/down/twin".to_vec()),
         Just(b"edge/v1/e-1/down/poke".to_vec()),
         proptest::collection::vec(any::<u8>(), 0..8),
     ];

@@ -26,6 +26,9 @@ use crate::units::ByteSize;
 /// The most files that one [`Spool::scan`] reports.
 pub const MAX_SCAN: usize = 200_000;
 
+/// Diagnostic bundles lie here; no camera id begins so.
+pub const DIAG_DIR: &str = "_diag";
+
 /// Why the spool refuses.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
@@ -278,7 +281,8 @@ impl Spool {
         Ok(ByteSize(freed))
     }
 
-    /// Removes every recording and picture; what is not ours stays. Returns how many files went.
+    /// Removes everything that the agent wrote, torn pictures and diagnostic bundles too; what is not ours stays. Returns
+    /// how many files went.
     ///
     /// # Errors
     /// What the file system says; repeat it then.
@@ -286,10 +290,7 @@ impl Spool {
         let mut removed = 0;
         while self.dir.is_dir() {
             let ours = self.scan()?;
-            let mut ours = ours
-                .iter()
-                .filter(|f| f.kind != FileKind::Foreign)
-                .peekable();
+            let mut ours = ours.iter().filter(|f| is_ours(f)).peekable();
             if ours.peek().is_none() {
                 break;
             }
@@ -297,6 +298,10 @@ impl Spool {
                 unlink(&file.path)?;
                 removed += 1;
             }
+        }
+        // The names of cameras go, too; a directory that holds something of somebody else's stays.
+        for dir in list(&self.dir).unwrap_or_default() {
+            let _ = fs::remove_dir(dir.path());
         }
         Ok(removed)
     }
@@ -324,6 +329,17 @@ fn classify(name: &str) -> (FileKind, Option<RecordingId>) {
         }
     }
     (FileKind::Foreign, None)
+}
+
+/// Whether the agent wrote it, though it may not be a recording or a picture.
+fn is_ours(found: &Found) -> bool {
+    let below = |name: &str| found.path.parent().is_some_and(|dir| dir.ends_with(name));
+    let torn = || found.path.extension().is_some_and(|e| e == "part");
+    let whole = found.path.with_extension("");
+    let name = whole.file_name().unwrap_or_default().to_string_lossy();
+    found.kind != FileKind::Foreign
+        || below(DIAG_DIR)
+        || (torn() && classify(&name).0 == FileKind::Picture)
 }
 
 fn list(dir: &Path) -> Result<Vec<fs::DirEntry>, SpoolError> {

@@ -29,26 +29,26 @@ pub enum Refused {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyChoice {
     slot: KeySlot,
-    has_next: bool,
+}
+
+impl Default for KeyChoice {
+    /// Begins with the current key.
+    fn default() -> Self {
+        Self {
+            slot: KeySlot::Current,
+        }
+    }
 }
 
 impl KeyChoice {
-    /// Begins with the current key.
-    pub fn new(has_next: bool) -> Self {
-        Self {
-            slot: KeySlot::Current,
-            has_next,
-        }
-    }
-
     /// The key for the next request.
     pub fn slot(&self) -> KeySlot {
         self.slot
     }
 
-    /// The cloud answered 401 `unknown-key` or `invalid-signature`.
-    pub fn refused(&mut self) -> Refused {
-        if self.has_next && self.slot == KeySlot::Current {
+    /// The cloud answered 401 `unknown-key` or `invalid-signature`; `has_next`: there is a next key by now.
+    pub fn refused(&mut self, has_next: bool) -> Refused {
+        if has_next && self.slot == KeySlot::Current {
             self.slot = KeySlot::Next;
             Refused::TryOther
         } else {
@@ -60,9 +60,7 @@ impl KeyChoice {
     /// The cloud answered 2xx with a valid signature. `true`: the next key is proven and is the current one from here.
     pub fn proven(&mut self) -> bool {
         let next = self.slot == KeySlot::Next;
-        if next {
-            *self = Self::new(false);
-        }
+        *self = Self::default();
         next
     }
 }
@@ -73,30 +71,39 @@ mod tests {
 
     #[test]
     fn one_key_is_lost_at_its_first_refusal() {
-        let mut keys = KeyChoice::new(false);
-        assert_eq!(keys.refused(), Refused::Lost);
+        let mut keys = KeyChoice::default();
+        assert_eq!(keys.refused(false), Refused::Lost);
         assert_eq!(keys.slot(), KeySlot::Current);
         assert!(!keys.proven());
     }
 
     #[test]
     fn each_round_tries_the_current_one_then_the_next_one_once() {
-        let mut keys = KeyChoice::new(true);
+        let mut keys = KeyChoice::default();
         for _ in 0..3 {
             assert_eq!(keys.slot(), KeySlot::Current);
-            assert_eq!(keys.refused(), Refused::TryOther);
+            assert_eq!(keys.refused(true), Refused::TryOther);
             assert_eq!(keys.slot(), KeySlot::Next);
-            assert_eq!(keys.refused(), Refused::Lost);
+            assert_eq!(keys.refused(true), Refused::Lost);
         }
     }
 
     #[test]
+    fn a_next_key_that_comes_later_is_tried_all_the_same() {
+        let mut keys = KeyChoice::default();
+        assert_eq!(keys.refused(false), Refused::Lost);
+        assert_eq!(keys.refused(true), Refused::TryOther);
+        assert_eq!(keys.slot(), KeySlot::Next);
+        assert!(keys.proven());
+    }
+
+    #[test]
     fn a_proven_next_key_is_the_only_one() {
-        let mut keys = KeyChoice::new(true);
+        let mut keys = KeyChoice::default();
         assert!(!keys.proven(), "the current key says nothing of the next");
-        keys.refused();
+        keys.refused(true);
         assert!(keys.proven());
         assert_eq!(keys.slot(), KeySlot::Current);
-        assert_eq!(keys.refused(), Refused::Lost);
+        assert_eq!(keys.refused(false), Refused::Lost);
     }
 }

@@ -265,6 +265,79 @@ async fn who_is_at_the_machine_can_unclaim_it() {
     });
 }
 
+/// The disk does not let the keys go: the device stays its owner's, and goes on working for him.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unclaim_that_fails_leaves_it_claimed_and_sending() {
+    let cloud = Cloud::start().await.unwrap();
+    let edge = Edge::start(&cloud);
+    edge.claim_for(&cloud).await;
+    edge.wait("records arrive", |s| s["sync"]["state"] == "ok");
+    let in_the_way = edge.credentials("next.json");
+    std::fs::create_dir(&in_the_way).unwrap();
+    for args in [
+        &["unclaim", "--local", "--yes", "--all"][..],
+        &["unclaim", "--local", "--yes"],
+    ] {
+        assert!(!edge.cli(args).status.success());
+    }
+    assert_eq!(edge.status()["claim"]["state"], "claimed");
+    assert!(!edge.home.path("state/wipe.order").exists());
+    let heartbeats = records("agent.heartbeat");
+    let sql = format!("select {heartbeats} as n");
+    let so_far = cloud.query(&sql).await.unwrap()[0]["n"].clone();
+    let more = format!("{heartbeats} > {so_far}");
+    cloud.wait_for(&more, AT_MOST).await.unwrap();
+    std::fs::remove_dir(&in_the_way).unwrap();
+    assert!(edge.cli(&["unclaim", "--local", "--yes"]).status.success());
+    edge.wait_for("unclaimed");
+}
+
+/// What somebody mistypes says nothing of the code that waits in the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_code_that_was_typed_leaves_the_code_file_alone() {
+    let cloud = Cloud::start().await.unwrap();
+    let organization = cloud.organization();
+    let code = cloud.create_claim_code(organization, "yard").await.unwrap();
+    let mut edge = Edge::of(&cloud);
+    let file = edge.home.path("claim.txt");
+    std::fs::write(&file, &code).unwrap();
+    let down = Rule::always("/edge/v1/claims", What::fail(503));
+    cloud.faults().set(vec![down]);
+    edge.run(None);
+    edge.wait_for("opening");
+    let other = if code.starts_with('B') { "C" } else { "B" };
+    let mut claiming = edge.claim(&["--code", &other.repeat(8)]);
+    claiming.until("opening");
+    cloud.faults().clear();
+    assert_eq!(claiming.ends_with(), "wrong_code");
+    assert!(file.exists());
+    // A start forgets the pause after a window that brought nothing.
+    edge.stop();
+    edge.run(None);
+    edge.wait_for("claimed");
+    assert!(!file.exists());
+}
+
+/// The records know whose they are when the credentials cannot be read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_box_whose_credentials_are_damaged_is_no_other_owners() {
+    let cloud = Cloud::start().await.unwrap();
+    let mut edge = Edge::start(&cloud);
+    edge.claim_for(&cloud).await;
+    edge.wait("records arrive", |s| s["sync"]["state"] == "ok");
+    let edge_id = edge.edge_id();
+    edge.stop();
+    cloud.unclaim(&edge_id).await.unwrap();
+    std::fs::write(edge.credentials("current.json"), "torn").unwrap();
+    edge.run(None);
+    let other = cloud.create_organization("Other").await.unwrap();
+    let code = cloud.create_claim_code(other, "box").await.unwrap();
+    let ended = edge.claim(&["--code", &code]).ends_with();
+    assert_eq!(ended, "bad_credentials", "{}", edge.log());
+    assert!(edge.credentials("owner.json").exists());
+    assert!(!edge.home.path("state/wipe.order").exists());
+}
+
 /// As with a udev rule that has not run yet.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_light_whose_files_come_late_is_lit_all_the_same() {

@@ -57,6 +57,33 @@ async fn a_cut_at_any_step_of_a_claim_ends_claimed_or_unclaimed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cut_while_presses_are_counted_ends_unclaimed_and_the_next_claim_works() {
+    let cloud = Cloud::start().await.unwrap();
+    for step in ["claim.challenge", "claim.counted"] {
+        let mut edge = Edge::of(&cloud);
+        edge.run(Some(step));
+        let mut claiming = edge.claim(&[]);
+        claiming.until("open");
+        let sql = "select claim_id from device_claiming_queue where state = 'open'
+                   order by created_at desc limit 1";
+        let rows = cloud.query(sql).await.unwrap();
+        let claim = rows[0]["claim_id"].as_str().unwrap().parse().unwrap();
+        let bound = cloud.bind_by_button(claim, "box").await.unwrap();
+        if step == "claim.counted" {
+            claiming.until("challenge");
+            edge.press(bound["press"].as_u64().unwrap());
+        }
+        edge.wait_for_its_end();
+        edge.run(None);
+        edge.wait_for("unclaimed");
+        assert!(!edge.is_claimed(), "{step}");
+        edge.claim_for(&cloud).await;
+        edge.wait("records arrive", |s| s["sync"]["state"] == "ok");
+        assert_eq!(active_keys(&cloud, &edge).await, 1, "{step}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_claim_that_is_not_confirmed_in_time_is_forgotten_on_both_sides() {
     let cloud = Cloud::start().await.unwrap();
     let mut edge = Edge::of(&cloud);

@@ -254,3 +254,29 @@ async fn button_and_light_and_the_owner_are_looked_at() {
         assert!(finding(&findings, check)["todo"].is_string());
     }
 }
+
+/// The cameras come from the cloud; what they are is known while the agent does not run, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_camera_of_the_twin_is_looked_at_while_the_agent_is_stopped() {
+    let cloud = Cloud::start().await.unwrap();
+    let home = device(&cloud, "box").await;
+    home.configure("");
+    let id: Value =
+        serde_json::from_slice(&std::fs::read(home.path("edge.json")).unwrap()).unwrap();
+    let camera = json!({ "test": true, "width": 160, "height": 120, "fps": 5, "recording": { "mode": "off" } });
+    let edge_id = id["edge_id"].as_str().unwrap();
+    let twin = cloud.set_camera(edge_id, "porch", camera).await.unwrap();
+    let agent = Agent::start(&home, "info");
+    let applied = format!(
+        "exists (select 1 from twins where reported_status = 'applied' and reported_desired = {})",
+        twin["version"]
+    );
+    let soon = std::time::Duration::from_secs(60);
+    cloud.wait_for(&applied, soon).await.unwrap();
+    assert!(agent.stop().success());
+    let (findings, _) = doctor(&home);
+    let found = finding(&findings, "camera");
+    let detail = found["detail"].as_str().unwrap();
+    assert_eq!(found["verdict"], "ok", "{found}");
+    assert!(detail.starts_with("porch: a picture"), "{detail}");
+}

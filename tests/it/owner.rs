@@ -1,14 +1,18 @@
 //! What the owner does to a device that was claimed: commands it through broker and poll, changes its key, takes it back.
 //! The real agent against the reference cloud with its broker, cut at every step.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sentrycam::db::schema;
 use sentrycam_cloud::command::Wanted;
+use sentrycam_cloud::faults::{Rule, What};
 use sentrycam_cloud::testing::Cloud;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::edge::Edge;
+use crate::fixture::wait_until;
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -133,6 +137,37 @@ async fn a_cut_at_any_step_of_a_rotation_leaves_a_key_that_works_and_one_end() {
     }
 }
 
+/// The cloud counts the new key, the device does not know: a day later, when the old one is refused, it finds out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_whose_confirmation_was_not_heard_of_ends_well_without_a_restart() {
+    let cloud = Cloud::start().await.unwrap();
+    let edge = Edge::start(&cloud);
+    edge.claim_for(&cloud).await;
+    edge.wait("records arrive", |s| s["sync"]["state"] == "ok");
+    let before = key_of(&edge);
+    let lost = Rule::always("/edge/v1/credentials/confirm", What::CutAfterCommit);
+    cloud.faults().set(vec![lost]);
+    let id = send(&cloud, &edge.edge_id(), "key.rotate", json!({})).await;
+    let end = end_of(&cloud, &edge, id).await;
+    assert_eq!(
+        (&end["status"], &end["code"]),
+        (&json!("failed"), &json!("no-answer")),
+        "{end}"
+    );
+    assert_eq!(
+        (key_of(&edge), state_of(&cloud, &before).await),
+        (before.clone(), "retired".into())
+    );
+    cloud.faults().clear();
+    let day = "update edge_credentials set state = 'revoked' where state = 'retired'";
+    cloud.execute(day).await.unwrap();
+    wait_until(40, "the next key took over", || key_of(&edge) != before);
+    assert_eq!(state_of(&cloud, &key_of(&edge)).await, "current");
+    let id = send(&cloud, &edge.edge_id(), "sync.now", json!({})).await;
+    assert_eq!(end_of(&cloud, &edge, id).await["status"], "succeeded");
+    assert!(edge.is_claimed());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_at_any_step_of_an_unclaim_by_command_ends_unclaimed_and_told() {
     let cloud = Cloud::start().await.unwrap();
@@ -149,6 +184,7 @@ async fn a_cut_at_any_step_of_an_unclaim_by_command_ends_unclaimed_and_told() {
         edge.claim_for(&cloud).await;
         let edge_id = edge.edge_id();
         edge.stop();
+        let clip = clip_in(&edge);
         let id = send(&cloud, &edge_id, "unclaim", json!({ "wipe": wipe })).await;
         edge.run_to_its_end(step);
         edge.run(None);
@@ -156,6 +192,62 @@ async fn a_cut_at_any_step_of_an_unclaim_by_command_ends_unclaimed_and_told() {
         assert!(!edge.is_claimed(), "{wipe} {step}");
         let end = end_of(&cloud, &edge, id).await;
         assert_eq!(end["status"], "succeeded", "{wipe} {step}: {end}");
+        if wipe == "all" {
+            wait_until_wiped(&edge, &clip);
+        } else {
+            assert!(clip.exists() && edge.credentials("owner.json").exists());
+        }
         edge.stop();
     }
+}
+
+/// A recording that the device has.
+fn clip_in(edge: &Edge) -> PathBuf {
+    let dir = edge.home.path("state/clips/door");
+    std::fs::create_dir_all(&dir).unwrap();
+    let clip = dir.join("019af5d8-7a00-7000-8000-000000000001.mp4");
+    std::fs::write(&clip, "film").unwrap();
+    clip
+}
+
+fn wait_until_wiped(edge: &Edge, clip: &Path) {
+    let store = edge.home.path("state/sentrycam.db");
+    let is_empty = || {
+        let conn = schema::open_reader(&store).ok()?;
+        let count = conn.query_row("select count(*) from commands", [], |r| r.get(0));
+        count.ok().map(|n: i64| n == 0)
+    };
+    wait_until(30, "the owner's data is gone", || {
+        let there = [&edge.credentials("owner.json"), clip].map(|p| p.exists());
+        there == [false, false] && is_empty() == Some(true)
+    });
+}
+
+/// The cloud revokes the keys with the record `succeeded`, and its answer is lost: the next thing that the device hears
+/// is the signed 410. It may not take that for an unclaim that leaves the data.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unclaim_of_everything_wipes_everything_when_the_refusal_comes_first() {
+    let cloud = Cloud::start().await.unwrap();
+    let mut edge = Edge::start(&cloud);
+    edge.claim_for(&cloud).await;
+    edge.wait("records arrive", |s| s["sync"]["state"] == "ok");
+    let (edge_id, clip) = (edge.edge_id(), clip_in(&edge));
+    edge.stop();
+    cloud
+        .faults()
+        .set(vec![Rule::always("/edge/v1/events", What::fail(503))]);
+    let id = send(&cloud, &edge_id, "unclaim", json!({ "wipe": "all" })).await;
+    edge.run_to_its_end("command.ended");
+    // All of the command in one batch, whose answer is lost.
+    let store = rusqlite::Connection::open(edge.home.path("state/sentrycam.db")).unwrap();
+    store.execute("update outbox set batch = null", []).unwrap();
+    drop(store);
+    let lost = Rule::times("/edge/v1/events", What::CutAfterCommit, 1);
+    cloud.faults().set(vec![lost]);
+    edge.run(None);
+    edge.wait_for("unclaimed");
+    wait_until_wiped(&edge, &clip);
+    assert_eq!(end_of(&cloud, &edge, id).await["status"], "succeeded");
+    let log = std::fs::read_to_string(edge.home.path("err")).unwrap();
+    assert!(log.contains("the owner has unclaimed this device"), "{log}");
 }

@@ -226,6 +226,69 @@ async fn a_restart_is_asked_of_logind_once_and_proved_by_another_boot() {
     assert_eq!(told.asked(), 1, "asked again after the restart");
 }
 
+/// The delay passes beside the others, and the cloud sees how much is left of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delay_keeps_no_other_command_waiting_and_is_told() {
+    let (cloud, bus) = (Cloud::start().await.unwrap(), Bus::start());
+    let (_logind, asked) = logind(&bus, true).await;
+    let mut device = Device::on_time(&cloud).await;
+    let mut ids = Vec::new();
+    for wanted in [
+        Wanted::new("reboot", json!({ "delay_s": 45 })),
+        Wanted::new("sync.now", json!({})),
+    ] {
+        let sent = cloud.send_command(device.edge_id(), wanted).await.unwrap();
+        ids.push(sent["id"].as_str().unwrap().parse::<Uuid>().unwrap());
+    }
+    let (poll, executor) = parts(&device, &bus);
+    assert_eq!(poll.round().await, Round::Done);
+    let stop = CancellationToken::new();
+    let sql = format!(
+        "select status, progress, rev from commands where id = '{}'",
+        ids[0]
+    );
+    for (waited, left, rev) in [(0, 45, 3), (29, 45, 3), (1, 15, 4), (14, 15, 4)] {
+        device.clock.rehearse_passing(Duration::from_secs(waited));
+        while executor.pass(&stop).await.unwrap() {}
+        device.drain(20).await;
+        let row = &cloud.query(&sql).await.unwrap()[0];
+        assert_eq!(
+            (&row["status"], &row["progress"], &row["rev"]),
+            (
+                &json!("in_progress"),
+                &json!({ "restart_in_s": left }),
+                &json!(rev)
+            ),
+            "{row}"
+        );
+    }
+    let end = cloud.wait_command(ids[1], SOON).await.unwrap();
+    assert_eq!(end["status"], "succeeded", "{end}");
+    assert_eq!(asked.load(SeqCst), 0);
+    device.clock.rehearse_passing(Duration::from_secs(1));
+    assert!(executor.pass(&stop).await.unwrap());
+    assert_eq!(asked.load(SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_does_not_restart_though_logind_agreed_is_told_of() {
+    let (mut told, executor) = Told::new(true).await;
+    let stop = CancellationToken::new();
+    while executor.pass(&stop).await.unwrap() {}
+    assert_eq!(told.asked(), 1);
+    told.device.clock.rehearse_passing(Duration::from_secs(89));
+    assert!(!executor.pass(&stop).await.unwrap());
+    told.device.clock.rehearse_passing(Duration::from_secs(1));
+    assert!(executor.pass(&stop).await.unwrap());
+    let end = told.ended().await;
+    assert_eq!(
+        (&end["status"], &end["code"]),
+        (&json!("timed_out"), &json!("timeout")),
+        "{end}"
+    );
+    assert_eq!(told.asked(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_comes_back_in_the_same_boot_does_not_ask_again() {
     let (mut told, executor) = Told::new(true).await;

@@ -73,7 +73,7 @@ async fn commands_and_twins_come_by_the_broker_and_by_https_where_it_is_gone() {
     cloud.broker().unwrap().kill();
     let sent = cloud.send_command(&edge_id, Wanted::new("sync.now", json!({})));
     let id = sent.await.unwrap()["id"].as_str().unwrap().parse().unwrap();
-    let end = cloud.wait_command(id, Duration::from_secs(120)).await;
+    let end = cloud.wait_command(id, SOON).await;
     let end = end.unwrap_or_else(|e| panic!("{e:?}\n{}", last_words(&home.path("err"))));
     assert_eq!(end["status"], "succeeded", "{end}");
     assert_eq!(agent.stop().code(), Some(0));

@@ -148,7 +148,6 @@ impl Bench {
             entropy: Entropy::default(),
             status: status.clone(),
             desk: Desk::default(),
-            progress: Arc::default(),
         };
         let store = Store::new(db.clone(), self.home.path(), ids, wake);
         let loaded = twin::load(&store, &self.config, self.boot, &time)

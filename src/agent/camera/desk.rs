@@ -64,6 +64,16 @@ pub enum Ask {
 }
 
 impl Ask {
+    /// Whoever asked has gone, and nothing is to be done for nobody. To end a recording is right all the same.
+    pub fn is_void(&self) -> bool {
+        match self {
+            Ask::Start(_, reply) => reply.is_closed(),
+            Ask::Stop(..) => false,
+            Ask::Picture(reply) => reply.is_closed(),
+            Ask::Watch(reply) => reply.is_closed(),
+        }
+    }
+
     /// The answer of a camera that delivers nothing. Whoever asked may have gone.
     pub fn decline(self) {
         match self {
@@ -93,16 +103,28 @@ impl Desk {
         desk.get(id.as_str()).filter(|tx| !tx.is_closed()).cloned()
     }
 
-    /// All of them.
-    pub fn all(&self) -> Vec<mpsc::Sender<Ask>> {
-        let desk = self.lock();
-        desk.values()
-            .filter(|tx| !tx.is_closed())
-            .cloned()
-            .collect()
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, mpsc::Sender<Ask>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recording_that_nobody_waits_for_is_ended_but_not_begun() {
+        let (id, wish) = (RecordingId(uuid::Uuid::nil()), |id| Wish {
+            id,
+            event: None,
+            at_most: Duration::from_secs(1),
+        });
+        let (reply, answer) = oneshot::channel();
+        let ask = Ask::Start(wish(id), reply);
+        assert!(!ask.is_void());
+        drop(answer);
+        assert!(ask.is_void());
+        let (reply, _) = oneshot::channel();
+        assert!(!Ask::Stop(id, reply).is_void());
     }
 }

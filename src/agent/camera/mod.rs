@@ -55,8 +55,6 @@ pub struct CameraContext {
     pub status: StatusHub,
     /// Where others find this camera.
     pub desk: Desk,
-    /// Raised whenever a frame arrives.
-    pub progress: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
 
 /// Runs one camera until `stop`; then its event is ended and its clips are closed. What changes in `tuned` is taken

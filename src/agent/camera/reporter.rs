@@ -181,9 +181,6 @@ impl Reporter {
         } else {
             before.last_packet
         };
-        if packets > before.packets {
-            self.context.progress.fetch_add(1, Relaxed);
-        }
         let seconds = now.since(before.at).as_secs_f64();
         let dropped = stats.dropped.load(Relaxed);
         self.context.status.camera(self.camera.as_str(), |c| {

@@ -14,13 +14,13 @@ use crate::claim::led::{Flash, Pattern, Shown};
 use crate::claim::machine::{Base, Ended};
 use crate::claim::press::Gesture;
 use crate::config::BoardConfig;
-use crate::db::{Urgency, query};
+use crate::db::{Urgency, commands, query};
 use crate::supervise::failpoint;
 use crate::time::Mono;
 use crate::wire::claim::{ClaimCode, Created, Failure};
 use crate::wire::keys::KeySlot;
 
-/// The cloud is told of a factory reset for at most this long.
+/// The cloud is told of a factory reset, and the store asked about an unclaim, for at most this long.
 const LAST_GASP: Duration = Duration::from_secs(5);
 /// A light that cannot be set is tried again after this, and so often.
 const LED_AGAIN: Duration = Duration::from_millis(100);
@@ -165,7 +165,11 @@ impl Claimer {
 
     /// A code that the cloud refuses is not tried again.
     pub(super) fn code_judged(&mut self, created: &Result<Created, Failure>) {
-        if matches!(created, Err(Failure::Refused { code, .. }) if code == "wrong_code") {
+        let judged = self.judged_code.take();
+        let of_file = self.code_file.as_ref().map(|(code, _)| code);
+        let wrong = matches!(created, Err(Failure::Refused { code, .. }) if code == "wrong_code");
+        // One that somebody mistyped says nothing of the file's.
+        if wrong && judged.as_ref() == of_file {
             self.forget_code_file();
         }
     }
@@ -221,8 +225,11 @@ impl Claimer {
         }
         tracing::warn!("factory reset by the button");
         if self.parts.sync.borrow().state == "ok" {
-            self.note("claim.factory_reset").await;
-            let _ = tokio::time::timeout(LAST_GASP, self.until_told()).await;
+            let tell = async {
+                self.note("claim.factory_reset").await;
+                self.until_told().await;
+            };
+            let _ = tokio::time::timeout(LAST_GASP, tell).await;
         }
         if let Err(e) = self.unclaim(Wipe::All, "factory_reset").await {
             tracing::error!(
@@ -255,25 +262,44 @@ impl Claimer {
         if !ours.iter().flatten().any(|k| k.key_id() == key) {
             return;
         }
+        // The cloud may revoke the keys before the executor has seen the last record go: the command says how much goes.
+        let asked = key.to_owned();
+        let left = self
+            .parts
+            .db
+            .call(Urgency::Now, move |c, _| commands::left_with(c, &asked));
+        let Ok(Ok(left)) = tokio::time::timeout(LAST_GASP, left).await else {
+            // The keys are worth nothing any more; the next refusal asks again.
+            tracing::error!(
+                "the device is unclaimed, but the store cannot say how much has to go: trying again within the hour"
+            );
+            return;
+        };
+        let wipe = match left.as_deref() {
+            Some("all") => Wipe::All,
+            _ => Wipe::Credentials,
+        };
         tracing::warn!("the owner has unclaimed this device");
-        if let Err(e) = self.unclaim(Wipe::Credentials, "owner").await {
+        if let Err(e) = self.unclaim(wipe, "owner").await {
             tracing::error!(error = e.text, "the keys cannot be removed");
         }
     }
 
     /// Removes the keys, or orders that everything goes, and starts anew.
     pub(super) async fn unclaim(&mut self, wipe: Wipe, why: &'static str) -> Result<(), Refused> {
-        let failed = |e: &dyn std::fmt::Display| Refused::new("failed", e.to_string());
         let everything = wipe == Wipe::All;
         // A pass of the uploader must not sign with a key that is being removed.
-        self.clients.send_replace(None);
-        if everything {
-            wipe::order(&self.parts.state_dir, Wipe::All).map_err(|e| failed(&e))?;
-            failpoint::hit("unclaim.ordered");
+        let clients = self.clients.send_replace(None);
+        if let Err(e) = self.remove_keys(everything).await {
+            // Claimed as before, it goes on sending.
+            if matches!(self.parts.store.keys(), Ok(Some(_))) {
+                if let Err(e) = wipe::revoke(&self.parts.state_dir) {
+                    tracing::error!(error = %e, "everything goes at the next start all the same");
+                }
+                self.clients.send_replace(clients);
+            }
+            return Err(Refused::new("failed", e.to_string()));
         }
-        let store = self.parts.store.clone();
-        let wiped = tokio::task::spawn_blocking(move || store.wipe()).await;
-        wiped.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         self.pending = None;
         self.code_file = None;
         self.machine.unclaimed(self.parts.time.mono());
@@ -286,9 +312,21 @@ impl Claimer {
         Ok(())
     }
 
+    async fn remove_keys(&mut self, everything: bool) -> std::io::Result<()> {
+        if everything {
+            wipe::order(&self.parts.state_dir, Wipe::All)?;
+            failpoint::hit("unclaim.ordered");
+        }
+        let store = self.parts.store.clone();
+        let wiped = tokio::task::spawn_blocking(move || store.wipe()).await;
+        wiped.map_err(std::io::Error::other)?
+    }
+
+    /// Whose the device is; the records know it where the credentials cannot be read.
     pub(super) fn tenant_id(&self) -> Option<String> {
         let tenant = self.current().map(|c| c.tenant_id);
-        tenant.filter(|t| !t.is_empty())
+        let tenant = tenant.filter(|t| !t.is_empty());
+        tenant.or_else(|| self.parts.store.owner())
     }
 
     /// Shows the state: light, announcement, status.

@@ -25,6 +25,9 @@ use crate::wire::skew::DateSample;
 /// For the confirm, as for every request of a claim.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
+/// The journal takes a record within this, unless the disk is stuck.
+const NOTED_WITHIN: Duration = Duration::from_secs(3);
+
 /// An answer, what was asked, and when.
 pub(super) struct Done {
     asked: Asked,
@@ -233,9 +236,9 @@ impl Claimer {
                     "the device is claimed"
                 );
                 if self.settle_owner(&current.tenant_id.clone()) {
-                    self.note("claim.claimed").await;
                     self.work_with(keys);
                     self.claimed.notify_one();
+                    self.note("claim.claimed").await;
                 }
             }
             Ok(Err(e)) => {
@@ -292,11 +295,17 @@ impl Claimer {
         }
     }
 
-    /// Commits a record of the claim.
+    /// Commits a record of the claim. A store that takes nothing now keeps no claim, unclaim or button waiting for long.
     pub(super) async fn note(&mut self, kind: &'static str) {
         let (id, at) = (RecordId((self.parts.ids)()), self.parts.time.mono());
         let record = records::claim(id, kind, at, serde_json::json!({ "id": self.id }));
-        self.parts.journal.write(Fact::Told, vec![record]).await;
+        let write = self.parts.journal.write(Fact::Told, vec![record]);
+        if tokio::time::timeout(NOTED_WITHIN, write).await.is_err() {
+            tracing::error!(
+                kind,
+                "the journal is stuck, this cannot be told to the cloud"
+            );
+        }
     }
 }
 

@@ -187,6 +187,8 @@ pub struct Claimer {
     id: String,
     announced: Option<Announcement>,
     code_file: Option<(ClaimCode, Mono)>,
+    /// The code that the cloud was asked with last.
+    judged_code: Option<ClaimCode>,
     in_flight: Option<(u64, InFlight)>,
     requests: mpsc::Receiver<Request>,
     unclaimed: mpsc::Receiver<String>,
@@ -235,6 +237,7 @@ impl Claimer {
             facts,
             announced: None,
             code_file: None,
+            judged_code: None,
             in_flight: None,
             requests,
             unclaimed,
@@ -384,7 +387,12 @@ impl Claimer {
                 }
                 Some(Action::Activate) => self.activate().await,
                 Some(Action::Discard) => self.discard().await,
-                Some(action) => self.in_flight = Some((generation, self.exchange(action))),
+                Some(action) => {
+                    if let Action::Create { code } = &action {
+                        self.judged_code.clone_from(code);
+                    }
+                    self.in_flight = Some((generation, self.exchange(action)));
+                }
             }
         }
     }

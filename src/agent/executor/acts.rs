@@ -69,13 +69,12 @@ impl Hands {
                 Ok(Done::default())
             }
             Command::Reboot(args) => {
-                tokio::time::sleep(Duration::from_secs(args.delay_s.into())).await;
-                if let Err(e) = self.machine.reboot().await {
-                    return fault("refused", e);
-                }
-                tracing::warn!(command = %id, "the machine restarts");
-                // The next boot proves it; without one, this command times out.
-                std::future::pending().await
+                let delay = Duration::from_secs(args.delay_s.into());
+                executor.plan_restart(id, delay);
+                Ok(Done {
+                    later: true,
+                    ..Done::default()
+                })
             }
             Command::KeyRotate => match &self.rotation {
                 Some(rotation) => rotation.run(&self.keys).await,
@@ -186,10 +185,16 @@ impl Executor {
 
     async fn stop_recording(&self, args: &OneRecording) -> Result<Done, Fault> {
         let id = args.recording_id;
-        for camera in self.hands.desk.all() {
+        let camera = self
+            .db
+            .call(Urgency::Now, move |c, _| uploads::camera_of(c, id));
+        let camera = camera.await.or_else(|e| fault("store", e))?;
+        let camera = camera.and_then(|camera| camera.parse().ok());
+        // Its own camera alone: another one may take its time to answer.
+        if let Some(desk) = camera.and_then(|camera| self.hands.desk.camera(&camera)) {
             let (reply, answer) = oneshot::channel();
-            if camera.send(Ask::Stop(id, reply)).await.is_ok() && answer.await == Ok(true) {
-                break;
+            if desk.send(Ask::Stop(id, reply)).await.is_ok() {
+                let _ = answer.await;
             }
         }
         match self.recording(id).await? {

@@ -15,13 +15,12 @@ use crate::command::kinds::Part;
 use crate::config::redacted;
 use crate::db::{commands, open, outbox, schema};
 use crate::model::{CommandId, Sha256};
+use crate::spool::DIAG_DIR as DIR;
 use crate::spool::whole::write_whole;
 use crate::supervise::log_tail;
 
 /// A bundle, packed and unpacked.
 const MAX_BYTES: usize = 5 << 20;
-/// Not a camera's directory: no camera id begins so.
-const DIR: &str = "_diag";
 /// Bundles kept.
 const KEPT: usize = 4;
 
@@ -104,12 +103,15 @@ fn database(path: &Path) -> Value {
     look().unwrap_or_else(|e| json!({ "check": e.to_string() }))
 }
 
-/// Takes user and password out of every address in every text.
+/// Takes user, password and query out of every address in every text.
 fn redact(value: &mut Value) {
     match value {
         Value::String(text) if text.contains("://") => {
-            let words: Vec<String> = text.split(' ').map(redacted).collect();
-            *text = words.join(" ");
+            let words = text.split_inclusive(char::is_whitespace).map(|word| {
+                let bare = word.trim_end();
+                redacted(bare) + &word[bare.len()..]
+            });
+            *text = words.collect();
         }
         Value::Array(items) => items.iter_mut().for_each(redact),
         Value::Object(members) => members.values_mut().for_each(redact),
@@ -139,12 +141,18 @@ mod tests {
 
     #[test]
     fn addresses_lose_user_and_password() {
-        let mut value = json!({ "log": ["open rtsp://bob:secret@10.0.0.1/x failed", "plain"],
+        let mut value = json!({ "log": ["open rtsp://bob:secret@10.0.0.1/x failed", "plain",
+                                        "rtsp://h/y?user=bob&password=secret failed\nrtsp://u:p@i/ too",
+                                        "[rtsp://u:p@h/x,rtsp://u:p@h/y]"],
                                 "a": { "url": "https://u:p@h/" } });
         redact(&mut value);
         let text = value.to_string();
         assert!(!text.contains("secret") && !text.contains("u:p"), "{text}");
         assert!(text.contains("rtsp://***@10.0.0.1/x failed"), "{text}");
+        assert!(
+            text.contains("rtsp://h/y?*** failed\\nrtsp://***@i/ too"),
+            "{text}"
+        );
     }
 
     #[test]

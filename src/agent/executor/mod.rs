@@ -1,4 +1,5 @@
-//! Carries out the commands of the inbox, one after another, in the cloud's order.
+//! Carries out the commands of the inbox, one after another, in the cloud's order; only the delay of a `reboot` passes
+//! beside the others.
 //!
 //! ```text
 //! acknowledged ──commit──▶ in_progress ──act, within its time──▶ end ──commit──▶ told
@@ -12,16 +13,18 @@ mod acts;
 mod diag;
 mod hands;
 mod live;
+mod restart;
 mod rotate;
 mod settle;
 mod snapshot;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 pub use self::hands::{Describe, Hands, Ring, Unclaim};
+use self::restart::Step;
 pub use self::rotate::Rotation;
 use super::inbox::{Bells, Inbox, moment};
 use super::records;
@@ -50,6 +53,8 @@ pub(super) struct Done {
     picture: Option<Picture>,
     /// To be done once the end is written.
     unclaim: Option<Wipe>,
+    /// It goes on beside the other commands; its end is written then.
+    later: bool,
 }
 
 /// Why an act did not work.
@@ -74,6 +79,7 @@ pub struct Executor {
     inbox: Inbox,
     bells: Bells,
     hands: Hands,
+    restart: Mutex<Option<restart::Restart>>,
 }
 
 impl Executor {
@@ -93,6 +99,7 @@ impl Executor {
             inbox,
             bells,
             hands,
+            restart: Mutex::default(),
         }
     }
 
@@ -102,17 +109,23 @@ impl Executor {
             self.leave(wipe).await;
         }
         loop {
+            let mut least = Duration::ZERO;
             match self.pass(&stop).await {
                 Ok(true) if !stop.is_cancelled() => continue,
                 Ok(true) => break,
                 Ok(false) => self.inbox.drained(),
-                Err(e) => tracing::error!(error = %e, "commands cannot be read"),
+                Err(e) => {
+                    tracing::error!(error = %e, "commands cannot be read");
+                    least = RETRY_PAUSE;
+                }
             }
+            let now = self.time.mono();
+            let pause = self.restart_due().map_or(PERIOD, |at| at.since(now));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 () = self.bells.arrived.notified() => {}
-                () = tokio::time::sleep(PERIOD) => {}
+                () = tokio::time::sleep(pause.clamp(least, PERIOD)) => {}
             }
         }
     }
@@ -129,6 +142,15 @@ impl Executor {
         let now = moment(&self.time);
         for row in rows {
             let life = life(row.exp, now);
+            match self.restart_step(row.id).await? {
+                None => {}
+                Some(Step::Waits) => continue,
+                Some(Step::Holds) => return Ok(false),
+                Some(Step::Acted) => return Ok(true),
+            }
+            if row.word == Kind::Reboot.as_str() && self.restarts() {
+                continue;
+            }
             let begun_before = row.state == State::InProgress;
             if begun_before && self.settle(&row, life).await? {
                 return Ok(true);
@@ -190,6 +212,7 @@ impl Executor {
         };
         failpoint::hit("command.acted");
         let (state, said, done) = match outcome {
+            Ok(Ok(done)) if done.later => return Ok(()),
             Ok(Ok(done)) => {
                 let result = done.result.clone();
                 let said = Said {

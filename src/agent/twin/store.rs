@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use super::vault::Vault;
 use crate::agent::records;
 use crate::config::Config;
-use crate::db::{Db, DbError, IdSource, Urgency, outbox, twin};
+use crate::db::{Db, DbError, IdSource, Urgency, outbox, schema, twin};
 use crate::model::RecordId;
 use crate::time::Mono;
 use crate::twin::state::{Document, State};
@@ -99,16 +99,38 @@ impl Store {
     /// # Errors
     /// Why it does not fit any more.
     pub fn effective(&self, document: &Document, local: &Config) -> Result<Effective, Vec<Reason>> {
-        let Some(text) = &document.text else {
-            return Ok(Effective::local(local));
-        };
-        let Ok(Value::Object(doc)) = serde_json::from_str(text) else {
-            return Err(vec![Reason::of_document(
-                "malformed",
-                "the stored document is damaged",
-            )]);
-        };
-        let secrets = self.vault.get(document.version);
-        compile(&doc, &secrets, local).map_err(|faults| Reason::of_faults(&faults))
+        effective(&self.vault, document, local)
     }
+}
+
+fn effective(vault: &Vault, document: &Document, local: &Config) -> Result<Effective, Vec<Reason>> {
+    let Some(text) = &document.text else {
+        return Ok(Effective::local(local));
+    };
+    let Ok(Value::Object(doc)) = serde_json::from_str(text) else {
+        return Err(vec![Reason::of_document(
+            "malformed",
+            "the stored document is damaged",
+        )]);
+    };
+    let secrets = vault.get(document.version);
+    compile(&doc, &secrets, local).map_err(|faults| Reason::of_faults(&faults))
+}
+
+/// What was in force when the agent ran last, for whoever looks while it does not: the file alone where no twin is
+/// stored or it does not fit. Blocks, changes nothing.
+pub fn in_force_at_rest(local: &Config) -> Effective {
+    let path = local.state_dir.join(crate::db::FILE_NAME);
+    let stored = path
+        .exists()
+        .then(|| {
+            schema::open_reader(&path)
+                .and_then(|conn| twin::load(&conn))
+                .ok()
+        })
+        .flatten();
+    let vault = Vault::in_dir(&local.state_dir);
+    stored
+        .and_then(|state| effective(&vault, &state.applied, local).ok())
+        .unwrap_or_else(|| Effective::local(local))
 }

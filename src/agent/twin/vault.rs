@@ -1,16 +1,17 @@
 //! Secrets of twins: one 0600 file, by version, so that the document in force and the one to fall back to both find
 //! theirs.
 //!
-//! The file is replaced as a whole (temporary file, fsync, rename, fsync of the directory) before the row of a version
+//! The file is replaced as a whole before the row of a version
 //! is committed, and thinned out after: whatever version a row names, its secrets are there.
 
 use std::collections::BTreeMap;
-use std::io::{Error, Read, Write};
+use std::io::{Error, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::cloud::private_file;
 use crate::twin::Secrets;
 
 /// Below the state directory, beside the credentials.
@@ -71,10 +72,7 @@ impl Vault {
     /// # Errors
     /// It may still be on disk.
     pub fn remove(&self) -> Result<(), Error> {
-        match std::fs::remove_file(&self.0) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
-        }
+        private_file::remove(&self.0)
     }
 
     fn load(&self) -> Result<All, Error> {
@@ -100,12 +98,7 @@ impl Vault {
             .create(dir)?;
         let shown: BTreeMap<u64, _> = all.iter().map(|(v, s)| (*v, s.exposed())).collect();
         let text = Zeroizing::new(serde_json::to_vec(&shown).map_err(Error::other)?);
-        // Made 0600 from the start, under a name that nobody guesses.
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        file.write_all(&text)?;
-        file.as_file().sync_all()?;
-        file.persist(&self.0).map_err(|e| e.error)?;
-        std::fs::File::open(dir)?.sync_all()
+        private_file::replace(&self.0, &text)
     }
 }
 

@@ -118,7 +118,7 @@ impl<T: Transport> Uploader<T> {
 
     /// Sends again at once with the other key, once; then pauses. Nothing is wiped.
     pub(super) fn key_refused(&mut self, now: Mono, text: &str) -> Pass {
-        match self.keys.refused() {
+        match self.keys.refused(self.client.has_next_key()) {
             Refused::TryOther => {
                 tracing::warn!(reason = text, "the key is refused, trying the next one");
                 Pass::More

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use super::Finding;
 use crate::agent::status::{CameraStatus, Status};
 use crate::board::clock::Clock;
-use crate::config::{CameraConfig, Config};
+use crate::config::CameraConfig;
 use crate::media::probe;
 use crate::model::DownReason;
 
@@ -17,13 +17,13 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Cameras that are looked at together.
 const TOGETHER: usize = 4;
 
-pub async fn check(config: &Config, status: Option<&Status>) -> Vec<Finding> {
+pub async fn check(cameras: &[CameraConfig], status: Option<&Status>) -> Vec<Finding> {
     if let Some(status) = status {
         let seen = status.cameras.iter().map(|(id, c)| of_agent(id, c));
         return or_none(seen.collect());
     }
     let mut findings = Vec::new();
-    for some in config.cameras.chunks(TOGETHER) {
+    for some in cameras.chunks(TOGETHER) {
         let mut looks = JoinSet::new();
         for camera in some {
             looks.spawn(look(camera.clone()));

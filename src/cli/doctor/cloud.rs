@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
+use url::Url;
 
 use super::{Finding, broker};
 use crate::agent::status::Status;
@@ -23,7 +24,8 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 /// More than this, and the cloud takes no signature before it is corrected.
 const MAX_SKEW_S: i64 = 300;
 
-pub async fn check(config: &Config, status: Option<&Status>) -> Vec<Finding> {
+/// `moved`: where the twin says that the API is, if not where the credentials say.
+pub async fn check(config: &Config, moved: Option<Url>, status: Option<&Status>) -> Vec<Finding> {
     let Some(cloud) = &config.cloud else {
         return vec![
             Finding::skipped(
@@ -47,7 +49,7 @@ pub async fn check(config: &Config, status: Option<&Status>) -> Vec<Finding> {
         }
     };
     match Store::new(&cloud.credentials_file, |_| {}).keys() {
-        Ok(Some(keys)) => claimed(keys, tls, config, status).await,
+        Ok(Some(keys)) => claimed(keys, moved, tls, config, status).await,
         Ok(None) => unclaimed(cloud, tls, status).await,
         Err(e) => {
             let todo = "claim this device anew, or run doctor as the agent's user (or root): `sentrycam claim`";
@@ -61,6 +63,7 @@ pub async fn check(config: &Config, status: Option<&Status>) -> Vec<Finding> {
 
 async fn claimed(
     keys: Keys,
+    moved: Option<Url>,
     tls: TlsConfigs,
     config: &Config,
     status: Option<&Status>,
@@ -73,9 +76,11 @@ async fn claimed(
         CLAIM,
         format!("claimed{by} as {}", current.edge_id),
     )];
-    findings.extend(server(["dns", "tcp", "tls"], &current.api_base, &tls).await);
+    let base = moved.as_ref().unwrap_or(&current.api_base);
+    findings.extend(server(["dns", "tcp", "tls"], base, &tls).await);
     match Client::new(keys, tls.clone(), ANSWER_PATIENCE) {
         Ok(client) => {
+            client.set_base(moved);
             let (finding, reply) = signature(&client, &own).await;
             findings.push(finding);
             findings.push(clock(reply.and_then(|r| r.date)));
@@ -126,7 +131,7 @@ async fn unclaimed(cloud: &CloudConfig, tls: TlsConfigs, status: Option<&Status>
     findings
 }
 
-async fn server(names: [&'static str; 3], base: &url::Url, tls: &TlsConfigs) -> Vec<Finding> {
+async fn server(names: [&'static str; 3], base: &Url, tls: &TlsConfigs) -> Vec<Finding> {
     let host = base.host_str().unwrap_or_default();
     let port = base.port_or_known_default().unwrap_or(443);
     way(names, host, port, tls.usual.clone()).await

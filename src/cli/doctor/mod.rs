@@ -18,6 +18,7 @@ use serde_json::json;
 
 use super::{Format, output};
 use crate::agent::status::ask;
+use crate::agent::twin::store::in_force_at_rest;
 use crate::config::Config;
 
 /// How something is.
@@ -115,10 +116,11 @@ async fn all(config: &Config) -> Vec<Finding> {
     let status = ask(&config.state_dir).await;
     let mut findings = vec![machine::agent(&status)];
     let status = status.ok().flatten();
+    let twin = in_force_at_rest(config);
     bar.set_message("looking at the cameras");
-    findings.extend(cameras::check(config, status.as_ref()).await);
+    findings.extend(cameras::check(&twin.cameras, status.as_ref()).await);
     bar.set_message("asking the cloud");
-    findings.extend(cloud::check(config, status.as_ref()).await);
+    findings.extend(cloud::check(config, twin.cloud.api_base, status.as_ref()).await);
     bar.set_message("writing to the disk");
     findings.extend(disk::check(config).await);
     findings.extend(front::check(&config.board, status.is_some()));

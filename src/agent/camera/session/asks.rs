@@ -11,8 +11,12 @@ use crate::time::{Mono, Pts};
 const CURRENT_PACKETS: usize = 120;
 
 impl Session {
-    /// Answers one question while frames arrive. Whoever asked may have gone.
+    /// Answers one question while frames arrive.
     pub(super) async fn answer(&mut self, ask: Ask) {
+        if ask.is_void() {
+            // A command that has timed out must not record after all.
+            return;
+        }
         match ask {
             Ask::Start(wish, reply) => drop(reply.send(self.start_manual(wish).await)),
             Ask::Stop(id, reply) => drop(reply.send(self.recorder.end_manual(id))),

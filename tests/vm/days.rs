@@ -137,7 +137,8 @@ async fn the_installed_package_lives_through_a_bad_day() {
         .wait(AT_MOST, "events are held", &format!("{moves} {held}"));
     s.machine.run("sleep 90");
     s.machine.run(held);
-    s.machine.run("rm /var/lib/sentrycam/fill /var/lib/sentrycam/fill2");
+    s.machine
+        .run("rm /var/lib/sentrycam/fill /var/lib/sentrycam/fill2");
     s.wait_status("events are written", |s| s["waits_for_room"] == false);
     assert_eq!(s.unit("NRestarts"), restarts, "{}", s.machine.journal());
     assert!(s.events("door") > before, "{}", s.machine.journal());

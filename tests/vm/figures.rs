@@ -3,14 +3,15 @@
 //!
 //! "Recording" is the first frame of a clip in the database: its moment is boot time, which begins with the kernel.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use sentrycam_cloud::testing::Cloud;
 use sentrycam_testcam::{Scene, TestCamera};
 use tempfile::TempDir;
 
-use super::machine::{Disk, HOST, Machine, ext4};
+use super::machine::{Disk, HOST, Machine, ext4, tool};
 use super::story::camera;
 
 const AT_MOST: Duration = Duration::from_secs(240);
@@ -159,7 +160,7 @@ async fn the_figures_of_the_installed_package() {
     let spread = format!("{:.1} s (of three, most {:.1})", starts[1], starts[2]);
     s.row("start → READY, one RTSP camera", spread, "2 s");
 
-    let idle = s.vm().written(300);
+    let idle = s.vm().written(180);
     s.row("written an hour, nothing moves", idle.to_string(), "");
     let memory = "awk '/VmRSS/ {r=$2/1024} /RssAnon/ {a=$2/1024} END {printf \"%.0f MiB, of it anonymous %.0f MiB\", r, a}' \
         /proc/$(systemctl show sentrycam -P MainPID)/status";
@@ -211,12 +212,17 @@ async fn the_figures_of_the_installed_package() {
         "",
     );
 
-    let exposure = s
-        .vm()
-        .run("systemd-analyze security sentrycam --no-pager | tail -n 1 | grep -o '[0-9.]* OK\\|[0-9.]* [A-Z]*'");
+    let exposure =
+        "systemd-analyze security sentrycam --no-pager | tail -n 1 | grep -o '[0-9][0-9.]*'";
+    let exposure = s.vm().run(exposure);
     s.row("exposure (systemd-analyze security)", exposure, "1.5");
     let size = s.number("dpkg-query -W -f '${Installed-Size}' sentrycam") / 1024.0;
-    s.row("installed size", format!("{size:.1} MiB"), "");
+    let package = package_bytes() as f64 / 1e6;
+    s.row(
+        "package; installed",
+        format!("{package:.1} MB; {size:.1} MiB"),
+        "8 MB",
+    );
     println!("\n| figure | here | goal |\n|---|---|---|");
     for [what, figure, goal] in &s.table {
         println!("| {what} | {figure} | {goal} |");
@@ -228,4 +234,11 @@ async fn the_figures_of_the_installed_package() {
 /// The goal, which holds in software emulation on a quiet machine only; twice as long is a fault anywhere.
 fn again_in_time(boots: &[(f64, f64)]) -> bool {
     boots.iter().all(|(again, _)| *again <= 30.0)
+}
+
+/// Of the package that the machine was made with.
+fn package_bytes() -> u64 {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let name = tool(Command::new(root.join("cross/deb-name.sh")).arg("amd64"));
+    std::fs::metadata(root.join(name.trim())).unwrap().len()
 }

@@ -284,7 +284,7 @@ impl Machine {
 
     /// Looks for so many seconds at what is written to the state's disk.
     pub fn written(&mut self, seconds: u32) -> Written {
-        let look = "echo $(awk '{print $7 * 512}' /sys/block/vdc/stat) \
+        let look = "echo $(awk '{printf \"%.0f\", $7 * 512}' /sys/block/vdc/stat) \
             $(awk '/^write_bytes/ {print $2}' /proc/$(systemctl show sentrycam -P MainPID)/io) \
             $(sentrycam status --json | sed -n 's/.*\"db_commits\": \\([0-9]*\\).*/\\1/p') \
             $(find /var/lib/sentrycam/clips -name '*.mp4*' | xargs -r cat | wc -c)";

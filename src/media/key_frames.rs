@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn nothing_is_asked_for_while_the_count_keeps_up_with_the_time() {
-        assert_eq!(asked(20, (0..200).map(|n| n * 100)), []);
+        assert!(asked(20, (0..200).map(|n| n * 100)).is_empty());
         // A camera that is slower than it said.
         assert_eq!(asked(20, (0..24).map(|n| n * 125)), [2000]);
         // Its clock steps back.

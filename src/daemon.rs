@@ -31,7 +31,7 @@ use crate::board::entropy::Entropy;
 use crate::board::facts;
 use crate::cloud::Store;
 use crate::config::Config;
-use crate::db::{self, Db, IdSource, Urgency};
+use crate::db::{self, IdSource};
 use crate::media::publish;
 use crate::model::RecordId;
 use crate::outbox::quota::Quotas;
@@ -160,6 +160,8 @@ async fn main(
         status: status.clone(),
         time: time.clone(),
         in_force: seen.clone(),
+        db: db.clone(),
+        journal: journal.clone(),
     };
     let restart = Arc::new(Notify::new());
     let disk = Disk::default();
@@ -210,7 +212,7 @@ async fn main(
         "health",
         health.run(supervisor.stop_token(Phase::Intake)),
     );
-    serve(&mut supervisor, &config, herald, &db);
+    serve(&mut supervisor, &config, herald);
     let janitor = Janitor::new(janitor::Parts {
         db: db.clone(),
         spool: spool.clone(),
@@ -317,7 +319,7 @@ fn credentials_file(config: &Config) -> PathBuf {
 }
 
 /// Status socket, and what systemd hears.
-fn serve(supervisor: &mut Supervisor, config: &Config, herald: Herald, db: &Db) {
+fn serve(supervisor: &mut Supervisor, config: &Config, herald: Herald) {
     let (dir, hub, time) = (
         config.state_dir.clone(),
         herald.status.clone(),
@@ -330,16 +332,11 @@ fn serve(supervisor: &mut Supervisor, config: &Config, herald: Herald, db: &Db) 
         }
     });
     // Held until the intake ends, so that the journal's handles can all go.
-    let (db, stop) = (db.clone(), supervisor.stop_token(Phase::Intake));
+    let stop = supervisor.stop_token(Phase::Intake);
     supervisor.spawn(Phase::Intake, "herald", herald.clone().run(stop.clone()));
     let probe = move || {
-        let (db, hangs) = (db.clone(), herald.stuck());
-        async move {
-            if let Some(camera) = &hangs {
-                tracing::error!(camera, "the camera's task hangs");
-            }
-            hangs.is_none() && db.call(Urgency::Soon, |_, _| Ok(())).await.is_ok()
-        }
+        let herald = herald.clone();
+        async move { herald.progress().await }
     };
     supervisor.spawn(Phase::Intake, "watchdog", watchdog::feed(probe, stop));
 }

@@ -74,6 +74,8 @@ impl Health {
                 _ = tick.tick() => {}
                 () = rings(self.beat_now.as_deref()) => last_beat = None,
             }
+            let waits = self.journal.waits_for_room();
+            self.status.update(|s| s.waits_for_room = waits);
             if let Err(e) = self.refresh().await {
                 tracing::warn!(error = %e, "figures cannot be read");
             }

@@ -3,16 +3,19 @@
 //! Pure looks at the status document, and one loop. Ready is said when the disk of the clips was judged and every camera
 //! has shown a key frame or said why not; a camera that does neither does not hold the machine's start up for longer than
 //! [`PATIENCE`]. Progress is commits and frames: a camera that delivered in this run and now neither delivers nor tries
-//! again has a task that hangs, and only a new process mends that. A camera that is down is no failure.
+//! again has a task that hangs, and only a new process mends that. A camera that is down is no failure, nor is a full
+//! disk: a new process would wait for room as this one does, but without the events that this one holds.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::journal::Journal;
 use super::status::{CameraStatus, Status, StatusHub};
 use super::time::TimeKeeper;
 use crate::config::CameraConfig;
+use crate::db::{Db, Urgency};
 use crate::supervise::watchdog;
 use crate::time::Mono;
 use crate::twin::Effective;
@@ -39,6 +42,10 @@ pub struct Herald {
     pub time: TimeKeeper,
     /// Which cameras there are to be.
     pub in_force: watch::Receiver<Effective>,
+    /// Asked whether it commits.
+    pub db: Db,
+    /// Asked whether it waits for room.
+    pub journal: Journal,
 }
 
 impl Herald {
@@ -69,11 +76,31 @@ impl Herald {
         }
     }
 
-    /// The camera that hangs, where one does.
-    pub fn stuck(&self) -> Option<String> {
+    /// What the watchdog is fed by: the database answers, and no camera's task hangs.
+    pub async fn progress(&self) -> bool {
+        let answer = self.db.call(Urgency::Soon, |_, _| Ok(())).await;
+        let waits = self.journal.waits_for_room();
+        if let Err(e) = answer
+            && !waits
+            && !self.db.lacks_room(&e).await
+        {
+            tracing::error!(error = %e, "the database does not commit");
+            return false;
+        }
+        // Where the journal is full its cameras stand still.
+        if waits {
+            return true;
+        }
         let now = self.time.mono();
-        let status = self.status.snapshot(now);
-        stuck(&status, &self.in_force.borrow().cameras, now)
+        let hangs = stuck(
+            &self.status.snapshot(now),
+            &self.in_force.borrow().cameras,
+            now,
+        );
+        if let Some(camera) = &hangs {
+            tracing::error!(camera, "the camera's task hangs");
+        }
+        hangs.is_none()
     }
 }
 
@@ -134,6 +161,9 @@ fn line(status: &Status) -> String {
     match status.storage["state"].as_str() {
         None | Some("ok") => {}
         Some(state) => parts.push(format!("disk {state}")),
+    }
+    if status.waits_for_room {
+        parts.push("no room for events".into());
     }
     match status.sync["state"].as_str() {
         None | Some("ok" | "starting") => {}
@@ -205,9 +235,10 @@ mod tests {
         s.storage = json!({ "state": "full" });
         s.sync = json!({ "state": "retrying" });
         s.backlog = json!({ "rows": [1, 0, 200, 0] });
+        s.waits_for_room = true;
         assert_eq!(
             line(&s),
-            "1 of 2 cameras up (yard: stalled), 1 recording, disk full, cloud retrying, 201 records wait"
+            "1 of 2 cameras up (yard: stalled), 1 recording, disk full, no room for events, cloud retrying, 201 records wait"
         );
         s.cameras.get_mut("yard").unwrap().reason = Some("x".repeat(1000));
         assert_eq!(line(&s).len(), MAX_LINE);

@@ -2,9 +2,11 @@
 //!
 //! A camera hands an entry over and goes on; the journal commits it, tells whoever waits for that, and wakes the
 //! uploader. When the store cannot take it (disk full, medium errors) the entry is tried again until it can, and the
-//! entries behind it wait: 256 of them, then the cameras wait, and their frames are lost instead.
+//! entries behind it wait: 256 of them, then the cameras wait, and their frames are lost instead. Waiting for room on the
+//! disk is a state that others can see; what is held would be lost with the process.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -20,6 +22,8 @@ use crate::wire::envelope::Record;
 /// Entries that may wait; when full, the cameras wait and lose frames.
 const QUEUE: usize = 256;
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
+/// Of the tries in vain, one in so many is logged: a line a minute.
+const LOGGED: u32 = 30;
 
 /// A fact to commit.
 #[derive(Debug, Clone)]
@@ -66,7 +70,10 @@ pub struct Entry {
 
 /// Handle for the camera tasks.
 #[derive(Clone)]
-pub struct Journal(mpsc::Sender<Entry>);
+pub struct Journal {
+    entries: mpsc::Sender<Entry>,
+    waits_for_room: Arc<AtomicBool>,
+}
 
 impl Journal {
     /// Hands an entry over; waits while the queue is full.
@@ -94,8 +101,13 @@ impl Journal {
         .await;
     }
 
+    /// The disk has no room for the next entry. It is held and tried again until there is some.
+    pub fn waits_for_room(&self) -> bool {
+        self.waits_for_room.load(Relaxed)
+    }
+
     async fn hand_over(&self, entry: Entry) {
-        if self.0.send(entry).await.is_err() {
+        if self.entries.send(entry).await.is_err() {
             // Only at the end of the process, after the database task has given up.
             tracing::error!("journal is closed, an entry was not written");
         }
@@ -108,19 +120,25 @@ pub struct JournalTask {
     db: Db,
     wake: Arc<Notify>,
     files: Arc<Notify>,
+    waits_for_room: Arc<AtomicBool>,
 }
 
 /// Makes the handle and the task.
 pub fn journal(db: Db, wake: Arc<Notify>) -> (Journal, JournalTask) {
     let (tx, entries) = mpsc::channel(QUEUE);
-    let files = Arc::default();
+    let waits_for_room = Arc::<AtomicBool>::default();
     let task = JournalTask {
         entries,
         db,
         wake,
-        files,
+        files: Arc::default(),
+        waits_for_room: Arc::clone(&waits_for_room),
     };
-    (Journal(tx), task)
+    let journal = Journal {
+        entries: tx,
+        waits_for_room,
+    };
+    (journal, task)
 }
 
 impl JournalTask {
@@ -139,7 +157,7 @@ impl JournalTask {
                     entry.fact,
                     Fact::ClipKept { .. } | Fact::PicturesKept { .. }
                 );
-                commit(&self.db, entry).await;
+                commit(&self.db, entry, &self.waits_for_room).await;
                 if kept {
                     self.files.notify_one();
                 }
@@ -150,7 +168,7 @@ impl JournalTask {
 }
 
 /// Commits one entry, however long it takes.
-async fn commit(db: &Db, entry: Entry) {
+async fn commit(db: &Db, entry: Entry, waits_for_room: &AtomicBool) {
     let urgent = entry.records.iter().any(|r| r.class.commits_at_once());
     let urgency = if urgent || entry.committed.is_some() {
         Urgency::Now
@@ -158,6 +176,7 @@ async fn commit(db: &Db, entry: Entry) {
         Urgency::Soon
     };
     let work = Arc::new((entry.fact, entry.records));
+    let mut failed = 0;
     loop {
         let job = Arc::clone(&work);
         match db
@@ -169,7 +188,12 @@ async fn commit(db: &Db, entry: Entry) {
                 // Full, or an error that a full disk gives too.
                 Retry::Later if db.ballast().release() => {}
                 Retry::Later => {
-                    tracing::error!(error = %e, "store cannot take an event now, trying again");
+                    let full = db.lacks_room(&e).await;
+                    waits_for_room.store(full, Relaxed);
+                    if failed % LOGGED == 0 {
+                        tracing::error!(error = %e, full, "store cannot take an event now, trying again");
+                    }
+                    failed += 1;
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
                 Retry::Never => {
@@ -183,6 +207,7 @@ async fn commit(db: &Db, entry: Entry) {
             },
         }
     }
+    waits_for_room.store(false, Relaxed);
     if let Some(committed) = entry.committed {
         // The camera may have ended meanwhile; the row stands.
         let _ = committed.send(());

@@ -132,6 +132,9 @@ pub struct Status {
     pub backlog: serde_json::Value,
     /// Disk of the clips, the database, this process.
     pub system: serde_json::Value,
+    /// The disk of the state directory has no room for an event; what happens is held in memory.
+    #[serde(default)]
+    pub waits_for_room: bool,
     /// What is kept, what was deleted and why, and how the disk is.
     #[serde(default)]
     pub storage: serde_json::Value,

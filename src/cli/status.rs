@@ -89,6 +89,11 @@ fn show(s: &Status) -> anyhow::Result<()> {
         text(&s.system, "spool_free"),
         text(&s.system, "spool_total")
     );
+    if s.waits_for_room {
+        println!(
+            "disk:  NO ROOM for events, they are held in memory: remove files where the state directory is"
+        );
+    }
     for line in storage(&s.storage) {
         println!("{line}");
     }

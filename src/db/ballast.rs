@@ -9,6 +9,8 @@ use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 /// Room that is held back.
 const BYTES: u64 = 32 << 20;
+/// A commit may need this much: pages of the write-ahead log and of its index.
+const COMMIT: u64 = 1 << 20;
 
 /// The ballast of one state directory.
 #[derive(Debug, Clone)]
@@ -43,6 +45,13 @@ impl Ballast {
             fs::remove_file(&self.path)?;
         }
         held.map_err(io::Error::from)
+    }
+
+    /// Whether the disk has no room for a commit. Blocks.
+    pub fn lacks_room(&self) -> io::Result<bool> {
+        let space = statvfs(self.path.parent().unwrap_or(Path::new("/")))?;
+        let no_inodes = space.f_files > 0 && space.f_favail == 0;
+        Ok(no_inodes || space.f_bavail.saturating_mul(space.f_frsize) < COMMIT)
     }
 
     /// Gives its room away. `false`: there is none to give.

@@ -108,6 +108,19 @@ impl Db {
         ballast::Ballast::in_dir(self.path.parent().unwrap_or(Path::new("/")))
     }
 
+    /// Whether a job failed for want of room, and not because the medium fails: SQLite calls both an I/O error.
+    pub async fn lacks_room(&self, failed: &DbError) -> bool {
+        match failed {
+            DbError::Full(_) => true,
+            DbError::Io(_) => {
+                let ballast = self.ballast();
+                let asked = tokio::task::spawn_blocking(move || ballast.lacks_room()).await;
+                matches!(asked, Ok(Ok(true)))
+            }
+            _ => false,
+        }
+    }
+
     /// The database file.
     pub fn path(&self) -> &Path {
         &self.path

@@ -19,6 +19,11 @@ use super::teardown;
 /// Time between key frames.
 pub const KEY_INTERVAL_S: u32 = 2;
 
+/// The same in frames, which is what encoders count.
+pub(super) fn gop(fps: u32) -> u32 {
+    fps.max(1).saturating_mul(KEY_INTERVAL_S)
+}
+
 /// The longest that an encoder may take for its test frames.
 const PROBE_PATIENCE: Duration = Duration::from_secs(4);
 
@@ -88,7 +93,7 @@ impl Encoder {
     /// The encoder, set up for live video without B-frames, and the caps that must follow it.
     pub(super) fn build(self, fps: u32, kbps: u32) -> Result<(gst::Element, gst::Caps), GstError> {
         let e = make(self.element())?;
-        let gop = fps.max(1) * KEY_INTERVAL_S;
+        let gop = gop(fps);
         let mut caps = gst::Caps::builder("video/x-h264");
         match self {
             Encoder::V4l2 => {

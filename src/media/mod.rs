@@ -17,6 +17,7 @@ mod flow;
 pub mod gst;
 mod h26x;
 pub mod join;
+mod key_frames;
 mod luma;
 mod nal;
 pub mod outline;

@@ -5,7 +5,7 @@ use gstreamer::prelude::*;
 
 use super::capture::{Build, LumaWish};
 use super::gst::{GstError, chain, h26x_caps, make};
-use super::{Track, encoder, luma};
+use super::{Track, encoder, key_frames, luma};
 use crate::config::SourceConfig;
 use crate::model::DownReason;
 
@@ -86,6 +86,7 @@ pub(super) fn encode(
         ],
     )?;
     raw.link(&convert).map_err(GstError::from)?;
+    key_frames::tap(&enc, fps);
     if let (Some(wish), Some(pad)) = (wish, enc.static_pad("sink")) {
         luma::tap(&pad, b.flow, wish);
     }

@@ -3,12 +3,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use sentrycam::board::clock::Clock;
 use sentrycam_testcam::{Scene, TestCamera};
 use serde_json::Value;
 
 use crate::agent::{EXCLUDE_COUNTER, kept, pattern};
 use crate::fixture::{ffprobe, wait_until};
+use crate::notified::Systemd;
 use crate::running::Running;
 
 /// A small file system in memory, unmounted at the end.
@@ -188,6 +191,81 @@ fn a_disk_that_somebody_else_fills_stops_clips_and_not_the_agent() {
     all_play(&agent, disk.path());
     assert_eq!(agent.stop(), Some(0));
     assert!(!agent.log().contains("panicked"), "{}", agent.log());
+}
+
+#[test]
+fn a_state_disk_that_somebody_else_fills_holds_events_and_keeps_the_watchdog_fed() {
+    // Too small for a ballast: as where somebody else took the room of that, too.
+    let Some(disk) = Tmpfs::mount("size=24m") else {
+        return;
+    };
+    let camera = camera(Scene {
+        quiet: 7,
+        motion: 2,
+    });
+    let spool = tempfile::tempdir().unwrap();
+    let mut agent = Running::prepare(&format!(
+        "[spool]\ndir = \"{}\"\nmin_free = \"1 MiB\"\n[[camera]]\nid = \"a\"\nurl = \"{}\"\n[camera.recording]\n\
+         pre_roll = \"1 s\"\npost_roll = \"1 s\"\n[camera.motion]\n{EXCLUDE_COUNTER}",
+        spool.path().display(),
+        camera.url()
+    ));
+    disk.bind(&agent.state_dir(), true);
+    let socket = spool.path().join("notify");
+    let watchdog = Systemd::at(&socket).watch();
+    let limit = Duration::from_secs(9);
+    agent.launch(&[
+        ("NOTIFY_SOCKET", socket.to_str().unwrap()),
+        ("WATCHDOG_USEC", &limit.as_micros().to_string()),
+    ]);
+    let ended = |e: &Value| {
+        let ended = e.as_array()?.iter().filter(|e| e["state"] == "ended");
+        Some(ended.count()).filter(|n| *n > 0)
+    };
+    agent.wait(60, &["events"], "an event is over", ended);
+
+    let filler = disk.path().join("somebody-else");
+    let dd = Command::new("dd")
+        .args(["if=/dev/zero", "bs=4k", "status=none"])
+        .arg(format!("of={}", filler.display()))
+        .output()
+        .unwrap();
+    assert!(!dd.status.success(), "the disk is full");
+    let now = |agent: &Running| -> jiff::Timestamp {
+        let status = agent.ask(&["status"]);
+        status["now"].as_str().unwrap().parse().unwrap()
+    };
+    let waits = |s: &Value| s["waits_for_room"].as_bool();
+    agent.wait(30, &["status"], "events are held", |s| {
+        waits(s)?.then_some(())
+    });
+    let from = now(&agent);
+    let clock = Clock::default();
+    let began = clock.mono();
+    watchdog.try_iter().for_each(drop);
+    while clock.mono().since(began) < 5 * limit {
+        let fed = watchdog.recv_timeout(limit);
+        assert!(fed.is_ok(), "not fed in time:\n{}", agent.log());
+    }
+    let until = now(&agent);
+    std::fs::remove_file(&filler).unwrap();
+    agent.wait(30, &["status"], "they are held no more", |s| {
+        (!waits(s)?).then_some(())
+    });
+    let meanwhile = |e: &Value| {
+        let at = |e: &Value| e["started_at"].as_str()?.parse::<jiff::Timestamp>().ok();
+        let events = e.as_array()?.iter().filter(|e| e["state"] == "ended");
+        let held = events
+            .filter_map(at)
+            .filter(|at| (from..until).contains(at));
+        Some(held.count()).filter(|n| *n > 2)
+    };
+    let held = agent.wait(30, &["events"], "what was held is there", meanwhile);
+    println!("{held} events happened in {} of no room", until - from);
+    assert_eq!(agent.stop(), Some(0));
+    let log = agent.log();
+    assert!(!log.contains("no progress"), "{log}");
+    disk.bind(&agent.state_dir(), false);
 }
 
 #[test]

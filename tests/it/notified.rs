@@ -1,6 +1,8 @@
 //! What systemd hears of the real agent: ready once a camera is up, a status line, the watchdog, the end.
 
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use sentrycam::board::clock::Clock;
@@ -8,15 +10,34 @@ use sentrycam::board::clock::Clock;
 use crate::process::{Agent, Home};
 
 /// The socket that systemd listens on.
-struct Systemd(UnixDatagram);
+pub struct Systemd(UnixDatagram);
 
 impl Systemd {
     fn listen(home: &Home) -> Systemd {
-        let socket = UnixDatagram::bind(home.path("notify")).unwrap();
+        Systemd::at(&home.path("notify"))
+    }
+
+    pub fn at(path: &Path) -> Systemd {
+        let socket = UnixDatagram::bind(path).unwrap();
         socket
             .set_read_timeout(Some(Duration::from_secs(30)))
             .unwrap();
         Systemd(socket)
+    }
+
+    /// Listens on a thread of its own; what comes tells of each time that the watchdog is fed.
+    pub fn watch(self) -> mpsc::Receiver<()> {
+        let (tx, fed) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(n) = self.0.recv(&mut bytes) {
+                let message = String::from_utf8_lossy(&bytes[..n]);
+                if message.lines().any(|l| l == "WATCHDOG=1") && tx.send(()).is_err() {
+                    break;
+                }
+            }
+        });
+        fed
     }
 
     /// Reads until a message holds this line; returns all of that message.

@@ -65,6 +65,8 @@ mode etc/sentrycam "750 root:sentrycam"
 mode etc/sentrycam/sentrycam.toml "640 root:sentrycam"
 mode etc/sentrycam/secrets "700 root:root"
 mode var/lib/sentrycam "700 sentrycam:sentrycam"
+mode var/cache/sentrycam "700 sentrycam:sentrycam"
+[ "$(in_root stat -c %U /var/cache/sentrycam/gst-registry.bin)" = sentrycam ] || fail "GStreamer's list of plug-ins is not prepared"
 for group in gpio input render; do in_root getent group "$group" >/dev/null || fail "no group $group"; done
 exists etc/systemd/system/multi-user.target.wants/sentrycam.service "after install"
 exists etc/systemd/system/multi-user.target.wants/sentrycam-boot.service "after install"

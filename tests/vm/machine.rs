@@ -1,6 +1,7 @@
 //! A running QEMU machine: Debian 12 with systemd and the package, made by `root.sh`. What is changed on its root disk is
 //! thrown away; commands go over a virtio port, so that they work without a network.
 
+use std::fmt;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -64,6 +65,33 @@ pub enum Disk<'a> {
     Plain(&'a Path),
     /// Its writes reach `image`; each and every flush is told in `log` too (Linux' dm-log-writes format).
     Logged { image: &'a Path, log: &'a Path },
+}
+
+/// What is written in an hour, in MiB.
+pub struct Written {
+    /// Of the block device, the file system's own journal and tables with it.
+    pub disk: f64,
+    /// By the agent's process.
+    pub agent: f64,
+    /// Commits of its database, not MiB.
+    pub commits: f64,
+    /// How much the clips grew.
+    pub clips: f64,
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Written {
+            disk,
+            agent,
+            commits,
+            clips,
+        } = self;
+        write!(
+            f,
+            "{disk:.0} MiB: {agent:.0} by the agent ({clips:.0} clips, {commits:.0} commits), the rest by the file system"
+        )
+    }
 }
 
 /// A machine that runs; dropping it is a power cut.
@@ -252,6 +280,26 @@ impl Machine {
             "journalctl -u sentrycam -u vm-setup -n 40 --no-pager; systemctl --no-pager --failed",
         )
         .1
+    }
+
+    /// Looks for so many seconds at what is written to the state's disk.
+    pub fn written(&mut self, seconds: u32) -> Written {
+        let look = "echo $(awk '{printf \"%.0f\", $7 * 512}' /sys/block/vdc/stat) \
+            $(awk '/^write_bytes/ {print $2}' /proc/$(systemctl show sentrycam -P MainPID)/io) \
+            $(sentrycam status --json | sed -n 's/.*\"db_commits\": \\([0-9]*\\).*/\\1/p') \
+            $(find /var/lib/sentrycam/clips -name '*.mp4*' | xargs -r cat | wc -c)";
+        let text = self.run(&format!("sync; {look}; sleep {seconds}; sync; {look}"));
+        let number = |n: &str| n.parse::<f64>().unwrap_or_else(|_| panic!("{text}"));
+        let numbers: Vec<f64> = text.split_whitespace().map(number).collect();
+        assert_eq!(numbers.len(), 8, "{text}");
+        let hourly = |n: usize| (numbers[n + 4] - numbers[n]) * 3600.0 / f64::from(seconds);
+        let mib = |n: usize| hourly(n) / f64::from(1 << 20);
+        Written {
+            disk: mib(0),
+            agent: mib(1),
+            commits: hourly(2),
+            clips: mib(3),
+        }
     }
 
     /// One command of QEMU's monitor.

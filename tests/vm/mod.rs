@@ -2,6 +2,8 @@
 //! cloud and RTSP cameras are on the host. What boots a machine is ignored by `cargo test`: `make vm-test`, `make powercut`.
 
 mod cut;
+mod days;
+mod figures;
 mod machine;
 mod powercut;
 mod story;

@@ -344,7 +344,7 @@ fn number(name: &str) -> Option<u64> {
 async fn power_cuts_at_random_moments_lose_double_and_break_nothing() {
     let rounds = number("ROUNDS").unwrap_or(3);
     let seed = number("SEED").unwrap_or_else(|| Uuid::now_v7().as_u128() as u64);
-    println!("SEED={seed}");
+    println!("SEED={seed} ROUNDS={rounds}");
     let mut dice = Dice(seed);
     let mut field = Field::new("").await;
     let (mut lives, mut faults, mut written) = (Vec::new(), Vec::new(), 0);
@@ -404,10 +404,10 @@ async fn power_cuts_at_random_moments_lose_double_and_break_nothing() {
     );
 }
 
-/// The same harness sees the loss where nothing is synced.
+/// The same harness sees the loss where nothing is synced. Its name comes first, so that the rounds have the last line.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes: make powercut"]
-async fn without_syncs_promised_rows_are_lost() {
+async fn control_without_syncs_promised_rows_are_lost() {
     let seed = number("SEED").unwrap_or(1);
     let mut field = Field::new(UNSAFE).await;
     let life = field.live(true, Duration::from_secs(40));

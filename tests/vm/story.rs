@@ -1,6 +1,5 @@
-//! A day in the life of the installed package: owner by the button, motion, upload, commands, a restart by command, and
-//! everything that goes wrong, one after the other in one machine; at the end SQLite, PostgreSQL and files are compared.
-//! Prints the figures of `docs/reports/vm.md`.
+//! What the days of the installed package (`days`) are told with: a machine with a camera, a button and a light, the cloud
+//! and an RTSP camera on the host, and a comparison of SQLite, PostgreSQL and files at the end.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,14 +8,14 @@ use sentrycam::board::clock::Clock;
 use sentrycam_cloud::command::Wanted;
 use sentrycam_cloud::testing::Cloud;
 use sentrycam_testcam::{Codec, Options, Picture, Scene, Source, TestCamera};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::machine::{Disk, HOST, Machine, dump, ext4};
 use crate::verdict::{self, Seen};
 
-const AT_MOST: Duration = Duration::from_secs(180);
+pub const AT_MOST: Duration = Duration::from_secs(180);
 const DB: &str = "/var/lib/sentrycam/sentrycam.db";
 /// The camera that the machine itself has.
 const DOOR: &str = "/dev/v4l/by-path/platform-vivid.0-video-index0";
@@ -44,16 +43,16 @@ printf '[Service]\nReadWritePaths=/sys/devices/virtual/misc/uleds/light\n' >/run
 systemctl daemon-reload
 "#;
 
-struct Story {
-    cloud: Cloud,
+pub struct Story {
+    pub cloud: Cloud,
     cameras: Vec<TestCamera>,
-    machine: Machine,
+    pub machine: Machine,
     disk: TempDir,
     clock: Clock,
     _payload: TempDir,
 }
 
-fn camera(scene: Scene) -> TestCamera {
+pub fn camera(scene: Scene) -> TestCamera {
     let picture = Picture {
         width: 320,
         height: 180,
@@ -71,7 +70,7 @@ fn camera(scene: Scene) -> TestCamera {
 }
 
 impl Story {
-    async fn new() -> Story {
+    pub async fn new() -> Story {
         let cloud = Cloud::builder().broker().storage().start().await.unwrap();
         let (payload, disk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let at = |name: &str| payload.path().join(name);
@@ -118,7 +117,7 @@ impl Story {
         }
     }
 
-    fn say(&self, what: &str) {
+    pub fn say(&self, what: &str) {
         println!("{:6.0} s  {what}", self.clock.mono().0 as f64 / 1e9);
     }
 
@@ -128,7 +127,7 @@ impl Story {
     }
 
     /// Waits until the agent's status is so.
-    fn wait_status(&mut self, what: &str, holds: impl Fn(&Value) -> bool) {
+    pub fn wait_status(&mut self, what: &str, holds: impl Fn(&Value) -> bool) {
         let until = self.clock.mono().0 + AT_MOST.as_nanos() as u64;
         loop {
             let status = self.status();
@@ -141,7 +140,7 @@ impl Story {
     }
 
     /// A number that systemd has of the unit.
-    fn unit(&mut self, property: &str) -> f64 {
+    pub fn unit(&mut self, property: &str) -> f64 {
         let script = format!("systemctl show sentrycam -P {property}");
         let text = self.machine.run(&script);
         text.parse()
@@ -149,7 +148,7 @@ impl Story {
     }
 
     /// Seconds of the machine's boot time.
-    fn uptime(&mut self) -> f64 {
+    pub fn uptime(&mut self) -> f64 {
         let text = self.machine.run("cut -d ' ' -f 1 /proc/uptime");
         text.parse().unwrap()
     }
@@ -160,7 +159,7 @@ impl Story {
         ))
     }
 
-    fn number(&mut self, sql: &str) -> i64 {
+    pub fn number(&mut self, sql: &str) -> i64 {
         self.sql(sql).parse().unwrap()
     }
 
@@ -170,7 +169,7 @@ impl Story {
         self.machine.wait(AT_MOST, what, &script);
     }
 
-    fn wait_ready(&mut self) {
+    pub fn wait_ready(&mut self) {
         self.machine.wait(
             AT_MOST,
             "the agent is ready",
@@ -178,43 +177,53 @@ impl Story {
         );
     }
 
-    fn wait_up(&mut self) {
+    pub fn wait_up(&mut self) {
         let up = |s: &Value, id: &str| s["cameras"][id]["state"] == "up";
         self.wait_status("both cameras are up", |s| up(s, "door") && up(s, "yard"));
     }
 
-    async fn wait_cloud(&mut self, condition: &str) {
+    pub async fn wait_cloud(&mut self, condition: &str) {
         if let Err(e) = self.cloud.wait_for(condition, AT_MOST).await {
             panic!("{e:#}\n{}", self.machine.journal());
         }
     }
 
     /// An event that begins from now on ends, and is in both databases.
-    async fn event(&mut self, camera: &str) {
+    pub async fn event(&mut self, camera: &str) {
         let id = self.local_event(camera);
         self.wait_arrived(id).await;
     }
 
-    async fn wait_arrived(&mut self, id: Uuid) {
+    pub async fn wait_arrived(&mut self, id: Uuid) {
         self.wait_cloud(&format!(
             "(select status = 'ended' from events where event_uid = '{id}')"
         ))
         .await;
     }
 
-    /// An event that begins from now on and ends, on the device; its id.
-    fn local_event(&mut self, camera: &str) -> Uuid {
-        let before = self.number(&format!(
+    /// How many events the device has.
+    pub fn events(&mut self, camera: &str) -> i64 {
+        self.number(&format!(
             "select count(*) from events where camera_id = '{camera}'"
-        ));
-        let of = format!("from events where camera_id = '{camera}' and state = 'ended'");
-        let sql = format!("select count(*) > {before} {of}");
-        // Something appears before the machine's own camera, and goes; again where detection was still learning the scene.
+        ))
+    }
+
+    /// A script after which something has moved: it appears before the machine's own camera, and goes; run again where
+    /// detection was still learning the scene. The yard's camera shows movement by itself.
+    pub fn moves(camera: &str) -> String {
         let show = |on: u8| format!("v4l2-ctl -d {DOOR} -c show_square={on}; sleep 0.4;");
-        let moves = match camera {
+        match camera {
             "door" => (show(1) + &show(0)).repeat(4) + "sleep 8;",
             _ => String::new(),
-        };
+        }
+    }
+
+    /// An event that begins from now on and ends, on the device; its id.
+    pub fn local_event(&mut self, camera: &str) -> Uuid {
+        let before = self.events(camera);
+        let of = format!("from events where camera_id = '{camera}' and state = 'ended'");
+        let sql = format!("select count(*) > {before} {of}");
+        let moves = Self::moves(camera);
         let script = format!(
             "{moves} [ \"$(runuser -u sentrycam -- sqlite3 -readonly {DB} \"{sql}\")\" = 1 ]"
         );
@@ -238,7 +247,7 @@ impl Story {
         self.machine.run(&once.repeat(times as usize));
     }
 
-    fn light(&mut self) -> String {
+    pub fn light(&mut self) -> String {
         let text = self.machine.run("cat /sys/class/leds/light/trigger");
         let chosen = text
             .split_once('[')
@@ -252,7 +261,7 @@ impl Story {
     }
 
     /// Becomes somebody's by its button.
-    async fn claim(&mut self) {
+    pub async fn claim(&mut self) {
         self.press(3.4, 1);
         self.wait_status("a window is open", |s| s["claim"]["state"] == "open");
         let open = "(select count(*) = 1 from device_claiming_queue where state = 'open')";
@@ -274,7 +283,7 @@ impl Story {
     }
 
     /// Lets everything be sent, shuts down in order, and compares.
-    async fn finish(mut self) {
+    pub async fn finish(mut self) {
         self.cameras.clear();
         self.wait_number(
             "everything is closed and sent",
@@ -299,7 +308,7 @@ impl Story {
         );
     }
 
-    async fn command(&mut self, kind: &str, args: Value) -> Value {
+    pub async fn command(&mut self, kind: &str, args: Value) -> Value {
         let devices = self
             .cloud
             .query("select edge_id from devices")
@@ -315,168 +324,4 @@ impl Story {
         let ended = self.cloud.wait_command(id, AT_MOST).await;
         ended.unwrap_or_else(|e| panic!("{e:?}\n{}", self.machine.journal()))
     }
-
-    /// KiB that were written to the state's disk in so many seconds, as MiB an hour.
-    fn written(&mut self, seconds: u32) -> f64 {
-        let script = format!(
-            "sync; a=$(awk '{{print $7}}' /sys/block/vdc/stat)
-             sleep {seconds}; echo $(($(awk '{{print $7}}' /sys/block/vdc/stat) - a))"
-        );
-        let sectors: f64 = self.machine.run(&script).parse().unwrap();
-        sectors * 512.0 / 1_048_576.0 * 3600.0 / f64::from(seconds)
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "minutes: make vm-test"]
-async fn the_installed_package_lives_through_a_day() {
-    let mut s = Story::new().await;
-    s.say("booted");
-    s.wait_ready();
-    s.wait_up();
-    let ready =
-        (s.unit("ActiveEnterTimestampMonotonic") - s.unit("ExecMainStartTimestampMonotonic")) / 1e6;
-    s.say(&format!(
-        "READY {ready:.1} s after the start, with two cameras"
-    ));
-    let exposure = s
-        .machine
-        .run("systemd-analyze security sentrycam --no-pager | tail -n 1");
-    s.say(&exposure);
-    s.machine
-        .run("systemd-analyze security --threshold=15 sentrycam >/dev/null");
-    assert_eq!(s.light(), "timer", "nobody owns it");
-
-    s.claim().await;
-
-    s.event("yard").await;
-    s.event("door").await;
-    let uploaded =
-        "(select count(distinct camera_id) = 2 from recordings where status = 'available')";
-    s.wait_cloud(uploaded).await;
-    s.say("motion of both cameras is in the cloud, its clips in the storage");
-
-    let args = json!({ "camera_id": "door", "snapshot_id": Uuid::now_v7(), "max_width": 320 });
-    let end = s.command("snapshot", args).await;
-    assert_eq!(end["status"], "succeeded", "{end}");
-    let memory = s.unit("MemoryCurrent") / 1_048_576.0;
-    let rss = s
-        .machine
-        .run("awk '/VmRSS/ {print $2}' /proc/$(systemctl show sentrycam -P MainPID)/status");
-    s.say(&format!(
-        "a snapshot by command; memory of the unit {memory:.0} MiB, RSS {rss} KiB"
-    ));
-    let busy = s.written(60);
-    s.say(&format!("busy: {busy:.0} MiB an hour are written"));
-
-    let before = s.machine.boot_id.clone();
-    let devices = s.cloud.query("select edge_id from devices").await.unwrap();
-    let edge = devices[0]["edge_id"].as_str().unwrap();
-    let sent = s
-        .cloud
-        .send_command(edge, Wanted::new("reboot", json!({})))
-        .await
-        .unwrap();
-    s.machine.wait_ready();
-    assert_ne!(s.machine.boot_id, before);
-    let end = s
-        .cloud
-        .wait_command(sent["id"].as_str().unwrap().parse().unwrap(), AT_MOST)
-        .await
-        .unwrap();
-    assert_eq!(end["status"], "succeeded", "{end}");
-    s.wait_ready();
-    s.wait_up();
-    s.say("restarted by command, proved by another boot");
-
-    s.machine
-        .run("echo vivid.0 >/sys/bus/platform/drivers/vivid/unbind");
-    s.wait_status("the camera is missed", |s| {
-        s["cameras"]["door"]["state"] != "up"
-    });
-    s.event("yard").await;
-    s.machine
-        .run("echo vivid.0 >/sys/bus/platform/drivers/vivid/bind; sleep 1; v4l2-ctl -d /dev/v4l/by-path/platform-vivid.0-video-index0 -c osd_text_mode=2");
-    s.wait_up();
-    s.event("door").await;
-    s.say("the camera was unplugged and is back");
-
-    s.machine.network(false);
-    let id = s.local_event("door");
-    s.wait_status("it misses the cloud", |s| s["sync"]["state"] != "ok");
-    s.machine.network(true);
-    s.wait_arrived(id).await;
-    s.wait_up();
-    s.say("the network was gone and is back");
-
-    s.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "minutes: make vm-test"]
-async fn the_installed_package_lives_through_a_bad_day() {
-    let mut s = Story::new().await;
-    s.wait_ready();
-    s.wait_up();
-    s.claim().await;
-
-    s.machine
-        .run("systemctl stop sentrycam; date -s '1970-01-01 00:10:00'; systemctl start sentrycam");
-    s.wait_up();
-    let id = s.local_event("door");
-    let now = s
-        .cloud
-        .query("select extract(epoch from now())::bigint as now")
-        .await
-        .unwrap()[0]["now"]
-        .clone();
-    s.machine.run(&format!("date -s @{now}"));
-    s.wait_arrived(id).await;
-    let right = format!(
-        "(select occurred_at > now() - interval '1 hour' from events where event_uid = '{id}')"
-    );
-    s.wait_cloud(&right).await;
-    s.say("the clock was in 1970; what was recorded then has its right time");
-
-    s.machine
-        .run("fallocate -l $(($(df -B1 --output=avail /var/lib/sentrycam | tail -n 1) - 65536)) /var/lib/sentrycam/fill");
-    s.wait_status("the disk is full", |s| s["storage"]["state"] == "full");
-    s.event("door").await;
-    s.machine.run("rm /var/lib/sentrycam/fill");
-    s.wait_status("the disk has room", |s| s["storage"]["state"] == "ok");
-    s.event("door").await;
-    s.say("the disk was full: events went on");
-
-    let restarts = s.unit("NRestarts");
-    s.machine
-        .run("kill -STOP $(systemctl show sentrycam -P MainPID)");
-    let script = format!("[ $(systemctl show sentrycam -P NRestarts) -gt {restarts} ]");
-    s.machine.wait(AT_MOST, "the watchdog restarts it", &script);
-    s.machine
-        .run("journalctl -u sentrycam | grep -q 'Watchdog timeout'");
-    s.wait_ready();
-    s.wait_up();
-    s.say("it was stopped; the watchdog started it again");
-
-    let killed = s.uptime();
-    s.machine
-        .run("kill -9 $(systemctl show sentrycam -P MainPID); sleep 1");
-    s.wait_ready();
-    let again = s.unit("ActiveEnterTimestampMonotonic") / 1e6 - killed;
-    let start = s.unit("ExecMainStartTimestampMonotonic") / 1e6 - killed;
-    s.wait_up();
-    s.say(&format!(
-        "killed: started again after {start:.1} s, READY after {again:.1} s"
-    ));
-
-    s.machine.run("install -m 640 -g sentrycam /payload/quiet.toml /etc/sentrycam/sentrycam.toml; systemctl restart sentrycam; sleep 30");
-    s.wait_up();
-    let idle = s.written(60);
-    s.say(&format!("idle: {idle:.0} MiB an hour are written"));
-    let size = s
-        .machine
-        .run("dpkg-query -W -f '${Installed-Size}' sentrycam");
-    s.say(&format!("installed: {size} KiB"));
-
-    s.finish().await;
 }

@@ -53,7 +53,7 @@ struct Story {
     _payload: TempDir,
 }
 
-fn camera(scene: Scene) -> TestCamera {
+pub(super) fn camera(scene: Scene) -> TestCamera {
     let picture = Picture {
         width: 320,
         height: 180,

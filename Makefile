@@ -41,6 +41,7 @@ test: deps footage lint deny
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy -q --workspace --all-targets -- -D warnings
+	@cross/check.sh
 
 crash: deps
 	ROUNDS=$(ROUNDS) $(CARGO) test --workspace --test it crash -- --nocapture --test-threads 1

@@ -34,7 +34,7 @@ mcopy -n -i "$boot" ::/cmdline.txt "$dir/cmdline.txt"
 } >"$dir/debugfs"
 debugfs -w -f "$dir/debugfs" "$root" >"$dir/debugfs.log" 2>&1
 # It goes on after an error and says so in words; that there was nothing to replace is none.
-if grep -v -e '^debugfs' -e '^Allocated inode' -e '^rm: File not found' "$dir/debugfs.log"; then
+if grep -v -e '^debugfs' -e '^Allocated inode' -e '^rm: File not found' -e '^$' "$dir/debugfs.log"; then
     echo "card: the root could not be prepared" >&2
     exit 1
 fi

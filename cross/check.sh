@@ -1,5 +1,5 @@
 #!/bin/bash
-# check.sh: shellcheck of every shell script here: most of them build or start what `make test` does not. A second.
+# check.sh: shellcheck of every shell script here: most of them build or start what `make test` does not. Some seconds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cross/deps.sh shellcheck

@@ -67,7 +67,7 @@ fn wifi_and_a_fixed_address_are_taken_over_and_the_password_leaves_the_card() {
     for line in [
         "country=DE\n",
         "ssid=436166c3a920223122\n",
-        "psk=\"p\"a = b#c\"\n",
+        "psk=22e50351f7eece1c22d72a0d318673fd830a8da7cdf575b376a3c718d5d3985e\n",
     ] {
         assert!(wifi.contains(line), "{wifi}");
     }
@@ -87,6 +87,14 @@ fn wifi_and_a_fixed_address_are_taken_over_and_the_password_leaves_the_card() {
     card.put(SETTINGS, "# nothing\n");
     card.starts();
     assert_eq!((card.read(WIFI), card.read(FIXED)), (None, None));
+    // The example of IEEE 802.11i.
+    card.put(
+        SETTINGS,
+        "wifi_name=IEEE\nwifi_password=password\nwifi_country=DE\n",
+    );
+    card.starts();
+    let key = "f42c6fc52df0ebef9ebb4b90b38a5f902e83fe1b135a70e23aed762e9710a12e";
+    assert!(card.read(WIFI).unwrap().contains(key));
     // The cable can have a fixed address, too.
     card.put(SETTINGS, "address = 192.168.1.5/24\n");
     card.starts();

@@ -10,7 +10,7 @@ words() { dpkg-deb -f "$deb" "$1" | tr ',' '\n' | sed 's/|.*//; s/(.*//' | xargs
 # Wi-Fi needs its firmware, the supplicant and the rules of the country; ssh is off until it is given a key.
 packages=$(words Depends),$(words Recommends),\
 linux-image-arm64,initramfs-tools,zstd,raspi-firmware,firmware-brcm80211,wireless-regdb,init,udev,kmod,\
-dbus,systemd-timesyncd,systemd-resolved,wpasupplicant,openssh-server,iproute2,iputils-ping,procps,less,\
+dbus,systemd-timesyncd,systemd-resolved,wpasupplicant,openssl,openssh-server,iproute2,iputils-ping,procps,less,\
 fdisk,e2fsprogs,dosfstools,util-linux,v4l-utils,tzdata
 stamp=$(cksum <<<"$packages$(sed -n '/^make_root()/,/^}/p' cross/image/root.sh; cat cross/image/files/etc/fstab)")
 [ ! -e "$tar" ] || [ "$(cat "$tar.stamp" 2>/dev/null)" != "$stamp" ] || exit 0

@@ -61,7 +61,9 @@ make_image() {
     systemctl --root="$root" enable -q systemd-networkd systemd-resolved systemd-timesyncd ssh \
         sentrycam-grow sentrycam-network sentrycam-host-keys
     systemctl --root="$root" disable -q wpa_supplicant
-    systemctl --root="$root" add-wants -q sys-subsystem-net-devices-wlan0.device wpa_supplicant@wlan0.service
+    local wlan=$root/etc/systemd/system/sys-subsystem-net-devices-wlan0.device.wants
+    mkdir -p "$wlan"
+    ln -s /lib/systemd/system/wpa_supplicant@.service "$wlan/wpa_supplicant@wlan0.service"
     # Updates are the owner's decision (docs/install.md); what writes the card by the clock is off.
     systemctl --root="$root" mask -q apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer
 

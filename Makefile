@@ -10,6 +10,8 @@
 # make upload-cuts [ROUNDS=200]                           uploads that are cut at random offsets
 # make live-sessions [ROUNDS=1000]                       live sessions started and stopped; what is left of them
 # make powercut [ROUNDS=30]                               power cuts of a whole machine (QEMU, root), some minutes a round
+# make image                                              target/image/sentrycam_VERSION_arm64.img.xz: a card for Raspberry Pi 3 and 4 (root)
+# make vm-test-arm64                                      that card in an emulated arm64 machine, half an hour (QEMU, root)
 # make vm-test                                            the installed package in a machine with camera, button and light (QEMU, root)
 # make broker-kills [ROUNDS=200]                          kill -9 of the broker while states are committed
 
@@ -27,7 +29,7 @@ PACKAGES := gcc pkg-config libclang-dev libgstreamer1.0-dev libgstreamer-plugins
     python3-venv procps util-linux dbus-daemon systemd
 PACKAGING := dpkg-dev gzip python3 $(PACKAGES)
 
-.PHONY: vm vm-test powercut deb package-test reproducible demo test bench bench-motion fuzz-motion crash broker-kills upload-cuts live-sessions deps deny lint footage
+.PHONY: vm vm-test vm-test-arm64 powercut image deb package-test reproducible demo test bench bench-motion fuzz-motion crash broker-kills upload-cuts live-sessions deps deny lint footage
 
 demo: deps footage
 	$(CARGO) build -q --workspace --bins
@@ -39,6 +41,7 @@ test: deps footage lint deny
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy -q --workspace --all-targets -- -D warnings
+	@cross/check.sh
 
 crash: deps
 	ROUNDS=$(ROUNDS) $(CARGO) test --workspace --test it crash -- --nocapture --test-threads 1
@@ -60,6 +63,11 @@ vm: deb
 vm vm-test powercut: ARCH = amd64
 vm-test: vm deps
 	$(CARGO) test --workspace --test it vm:: -- --ignored --nocapture --test-threads 1 --skip powercut
+
+vm-test-arm64: image deps
+	@cross/deps.sh mtools e2fsprogs
+	tests/vm/qemu.sh arm64
+	$(CARGO) test --workspace --test it vm::arm64 -- --ignored --nocapture --test-threads 1
 
 powercut: ROUNDS = 30
 powercut: vm deps
@@ -100,6 +108,12 @@ fuzz-motion:
 deb:
 	@cross/deps.sh $(PACKAGING)
 	cross/deb.sh $(ARCH)
+
+# Another than this machine's architecture: compiled in a sysroot, which takes minutes once. XZ=0 leaves the compression out.
+image vm-test-arm64: ARCH = arm64
+vm-test-arm64: export XZ = 0
+image: deb
+	cross/image/build.sh $$(cross/deb-name.sh $(ARCH))
 
 package-test: deb
 	@cross/deps.sh mmdebstrap lintian man-db

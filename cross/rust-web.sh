@@ -34,6 +34,7 @@ apt-get "${options[@]}" -qq download "rustc-web=$version" "cargo-web=$version" "
 for deb in *.deb; do
     dpkg-deb -x "$deb" "$dir"
 done
+cd "$dir"
 rm -rf "$dir/debs" "$apt"
 for program in rustc cargo; do
     printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$@"\n' "$dir/usr/lib/x86_64-linux-gnu" "$dir/usr/bin/$program" >"$dir/$program"

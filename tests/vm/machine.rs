@@ -19,8 +19,9 @@ use crate::process::{Home, last_words};
 /// The host, as the machine sees it: QEMU's user network.
 pub const HOST: &str = "10.0.2.2";
 
-/// For the machine's own boot, which nobody measures: software emulation on a machine that builds beside.
-const BOOT: Duration = Duration::from_secs(240);
+/// For the machine's own boot, which nobody measures: software emulation, also of another architecture, on a machine that
+/// builds beside.
+const BOOT: Duration = Duration::from_secs(900);
 const COMMAND: Duration = Duration::from_secs(240);
 
 /// Where `root.sh` put it, or a word on how to make it.
@@ -56,6 +57,20 @@ pub fn dump(image: &Path) -> Home {
     let home = Home::new();
     let script = format!("rdump / {}", home.0.path().display());
     tool(Command::new("debugfs").arg("-R").arg(script).arg(image));
+    home
+}
+
+/// The state on a card of the image: its root begins at 260 MiB.
+fn dump_card(card: &Path) -> Home {
+    let home = Home::new();
+    let script = format!("rdump /var/lib/sentrycam {}", home.0.path().display());
+    let root = format!("{}?offset={}", card.display(), 260 << 20);
+    tool(Command::new("debugfs").arg("-R").arg(script).arg(root));
+    let inner = home.path("sentrycam");
+    for entry in std::fs::read_dir(&inner).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::rename(entry.path(), home.path(entry.file_name().to_str().unwrap())).unwrap();
+    }
     home
 }
 
@@ -168,6 +183,29 @@ impl Machine {
             ]);
             }
         }
+        Machine::launch(dir, qemu)
+    }
+
+    /// Boots a card of the image (`card.sh`) in `dir`, as a Raspberry Pi's firmware would: its kernel, its initrd, its command line.
+    pub fn boot_card(dir: TempDir) -> Machine {
+        let cmdline = std::fs::read_to_string(dir.path().join("cmdline.txt")).unwrap();
+        let mut qemu = Command::new("qemu-system-aarch64");
+        qemu.current_dir(dir.path());
+        qemu.args(
+            "-M virt,gic-version=3 -accel tcg,thread=multi,tb-size=512 -cpu cortex-a72".split(' '),
+        );
+        qemu.args("-smp 2 -m 1024 -nodefaults -display none -serial file:console".split(' '));
+        qemu.args("-kernel vmlinuz -initrd initrd.img -append".split(' '));
+        // The console of this machine; the rest is the card's.
+        qemu.arg(format!("{} console=ttyAMA0 loglevel=4", cmdline.trim()));
+        qemu.args("-drive if=none,id=card,file=card.img,format=raw,cache=unsafe".split(' '));
+        qemu.args("-device virtio-blk-pci,drive=card".split(' '));
+        Machine::launch(dir, qemu)
+    }
+
+    /// What every machine has: a network, a port for commands, a monitor.
+    fn launch(dir: TempDir, mut qemu: Command) -> Machine {
+        let at = |name: &str| dir.path().join(name);
         qemu.args(
             "-netdev user,id=net -device virtio-net-pci,netdev=net,id=nic -device virtio-rng-pci"
                 .split(' '),
@@ -188,7 +226,7 @@ impl Machine {
             .stderr(log);
         let qemu = qemu
             .spawn()
-            .expect("qemu-system-x86_64 is installed: make vm");
+            .expect("QEMU is installed: make vm, make vm-arm64");
         let connect = |name: &str| {
             let mut stream = None;
             wait_until(30, "QEMU listens", || {
@@ -330,8 +368,18 @@ impl Machine {
 
     /// Shuts down in order.
     pub fn power_off(mut self) {
+        self.turn_off();
+    }
+
+    /// The same; what is on its card then.
+    pub fn card(mut self) -> Home {
+        self.turn_off();
+        dump_card(&self.dir.path().join("card.img"))
+    }
+
+    fn turn_off(&mut self) {
         self.try_run("systemctl --no-block poweroff");
-        wait_until(120, "the machine is off", || {
+        wait_until(300, "the machine is off", || {
             !matches!(self.qemu.try_wait(), Ok(None))
         });
     }

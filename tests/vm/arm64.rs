@@ -163,7 +163,7 @@ async fn a_flashed_card_becomes_a_claimed_recording_box() {
     it.is("systemctl --failed --plain --no-legend", "");
     it.is(
         "cd /boot/firmware; ls sentrycam*.t* | tr '\\n' ' '",
-        "sentrycam-network-result.txt sentrycam-readme.txt sentrycam-result.txt ",
+        "sentrycam-network-result.txt sentrycam-readme.txt sentrycam-result.txt",
     );
     it.is(
         "cat /boot/firmware/*result.txt | grep -c 'taken over[.;]'",

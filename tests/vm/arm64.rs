@@ -91,7 +91,7 @@ impl Device {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "half an hour: make vm-test-arm64"]
+#[ignore = "minutes: make vm-test-arm64"]
 async fn a_flashed_card_becomes_a_claimed_recording_box() {
     let cloud = Cloud::builder().broker().storage().start().await.unwrap();
     let yard = camera(Scene {

@@ -11,7 +11,7 @@
 # make live-sessions [ROUNDS=1000]                       live sessions started and stopped; what is left of them
 # make powercut [ROUNDS=30]                               power cuts of a whole machine (QEMU, root), some minutes a round
 # make image                                              target/image/sentrycam_VERSION_arm64.img.xz: a card for Raspberry Pi 3 and 4 (root)
-# make vm-test-arm64                                      that card in an emulated arm64 machine, half an hour (QEMU, root)
+# make vm-test-arm64                                      that card in an emulated arm64 machine, minutes in emulation (QEMU, root)
 # make vm-test                                            the installed package in a machine with camera, button and light (QEMU, root)
 # make broker-kills [ROUNDS=200]                          kill -9 of the broker while states are committed
 

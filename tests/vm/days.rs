@@ -212,6 +212,10 @@ async fn the_installed_package_lives_through_a_week_without_a_network() {
         ids.len()
     ));
     s.machine.network(true);
+    // After so long an outage the next try is up to 300 s away.
+    let delivered = "(select count(*) > 0 from events where status = 'ended' and event_uid = '";
+    s.wait_cloud_for(2 * AT_MOST, &format!("{delivered}{}')", ids[0]))
+        .await;
     for id in &ids {
         s.wait_arrived(*id).await;
     }

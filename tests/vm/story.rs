@@ -59,6 +59,8 @@ pub fn camera(scene: Scene) -> TestCamera {
         fps: 10,
         gop: 10,
         scene,
+        // It changes with every frame, which is motion.
+        counter: false,
         ..Picture::default()
     };
     let source = Source::Pattern(picture, Codec::H264);
@@ -183,7 +185,11 @@ impl Story {
     }
 
     pub async fn wait_cloud(&mut self, condition: &str) {
-        if let Err(e) = self.cloud.wait_for(condition, AT_MOST).await {
+        self.wait_cloud_for(AT_MOST, condition).await;
+    }
+
+    pub async fn wait_cloud_for(&mut self, at_most: Duration, condition: &str) {
+        if let Err(e) = self.cloud.wait_for(condition, at_most).await {
             panic!("{e:#}\n{}", self.machine.journal());
         }
     }

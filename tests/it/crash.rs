@@ -184,8 +184,8 @@ async fn the_comparison_sees_what_was_doctored() {
     // Nothing can be sent, so that everything waits in the outbox.
     site.cloud.stop().await.unwrap();
     let mut agent = Agent::start(&site.home, "info");
-    let done = "select count(*) > 0 from recordings where state = 'kept'";
-    site.wait_for(&mut agent, "a clip is kept", done);
+    let done = "select count(*) > 0 from recordings where state = 'kept' and mode = 'motion'";
+    site.wait_for(&mut agent, "a clip of an event is kept", done);
     agent.kill();
     site.look();
     let doctor = |sql: &str| {

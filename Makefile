@@ -35,8 +35,9 @@ demo: deps footage
 	$(CARGO) build -q --workspace --bins
 	@SECONDS_TO_RUN=$(SECONDS) tests/demo.sh $(BIN) target/footage/pedestrians.mp4
 
+# Tests mostly wait, for cameras and servers: more of them at once than there are cores.
 test: deps footage lint deny
-	$(CARGO) test --workspace --no-fail-fast
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} $(CARGO) test --workspace --no-fail-fast
 
 lint:
 	$(CARGO) fmt --all --check

@@ -77,6 +77,17 @@ impl TimeKeeper {
         self.with(|t| t.learn(sample, reading))
     }
 
+    /// Learns the system's time, as from an answer that came at once. For tests.
+    pub fn rehearse_answer(&self) -> Learned {
+        let now = self.mono();
+        self.learn(DateSample {
+            date: self.clock.system_wall(),
+            sent: now,
+            received: now,
+            cached: false,
+        })
+    }
+
     fn reading(&self) -> Reading {
         Reading {
             mono: self.clock.mono(),
@@ -122,13 +133,7 @@ mod tests {
         let ntp_works = || clock.rehearse_ntp(clock.system_wall());
         ntp_works();
         assert_eq!(time.proven_wall(), None, "the cloud said nothing yet");
-        let now = time.mono();
-        time.learn(DateSample {
-            date: clock.system_wall(),
-            sent: now,
-            received: now,
-            cached: false,
-        });
+        time.rehearse_answer();
         assert_eq!(time.proven_wall(), None, "it has agreed for no time");
         clock.rehearse_passing(Duration::from_secs(3601));
         ntp_works();

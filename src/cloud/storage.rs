@@ -99,7 +99,7 @@ impl Storage {
         now: Wall,
     ) -> Result<Stored, ClientError> {
         let progress = Arc::clone(&moved);
-        let size = reading.left;
+        let size = reading.size;
         let reading = Arc::new(Mutex::new(Some(reading)));
         let _ends = Ends(Arc::clone(&reading));
         let body = Pieces {
@@ -167,7 +167,7 @@ impl Moved {
 /// A range on its way from the disk, by a thread, one piece at a time, so that a slow disk holds up nothing else.
 #[derive(Debug)]
 pub struct Reading {
-    left: u64,
+    size: u64,
     read: mpsc::Receiver<io::Result<Bytes>>,
 }
 
@@ -175,7 +175,7 @@ impl Reading {
     /// Begins to read. At most [`AHEAD`] pieces wait; dropped, it ends.
     pub fn start(range: Range) -> Reading {
         let (pieces, read) = mpsc::channel(AHEAD);
-        let (left, mut at, end) = (range.size, range.offset, range.offset + range.size);
+        let (mut at, end) = (range.offset, range.offset + range.size);
         tokio::task::spawn_blocking(move || {
             while at < end {
                 let mut piece = vec![0; PIECE.min((end - at) as usize)];
@@ -192,7 +192,8 @@ impl Reading {
                 }
             }
         });
-        Reading { left, read }
+        let size = range.size;
+        Reading { size, read }
     }
 }
 

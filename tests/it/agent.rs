@@ -30,6 +30,27 @@ pub fn pattern(scene: Scene) -> Options {
     }
 }
 
+/// A small camera, for tests of what comes after detection.
+pub fn small(scene: Scene) -> Picture {
+    Picture {
+        width: 320,
+        height: 180,
+        fps: 10,
+        gop: 10,
+        scene,
+        ..Picture::default()
+    }
+}
+
+/// Serves a picture.
+pub fn serve(picture: Picture) -> TestCamera {
+    TestCamera::start(Options {
+        source: Source::Pattern(picture, Codec::H264),
+        ..Options::default()
+    })
+    .unwrap()
+}
+
 /// Frame numbers of a clip, every frame decoded by another program.
 pub fn counters(path: &Path) -> Vec<u32> {
     let out = Command::new("ffmpeg")

@@ -9,9 +9,10 @@ use sentrycam::board::clock::Clock;
 use sentrycam::db::Connection;
 use sentrycam_cloud::faults::{Rule, What};
 use sentrycam_cloud::testing::Cloud;
-use sentrycam_testcam::{Codec, Options, Picture, Scene, Source, TestCamera};
+use sentrycam_testcam::{Scene, TestCamera};
 use uuid::Uuid;
 
+use crate::agent::{serve, small};
 use crate::dice::Dice;
 use crate::fixture::wait_until;
 use crate::process::{Agent, Home, last_words};
@@ -122,19 +123,7 @@ impl Site {
 }
 
 fn camera(scene: Scene) -> TestCamera {
-    let picture = Picture {
-        width: 320,
-        height: 180,
-        fps: 10,
-        gop: 10,
-        scene,
-        ..Picture::default()
-    };
-    let options = Options {
-        source: Source::Pattern(picture, Codec::H264),
-        ..Options::default()
-    };
-    TestCamera::start(options).unwrap()
+    serve(small(scene))
 }
 
 #[tokio::test(flavor = "multi_thread")]

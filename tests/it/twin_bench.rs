@@ -21,7 +21,6 @@ use sentrycam::model::BootId;
 use sentrycam::outbox::quota::Quotas;
 use sentrycam::spool::Spool;
 use sentrycam::supervise::{Phase, Supervisor};
-use sentrycam::wire::skew::DateSample;
 use sentrycam_cloud::testing::Cloud;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -103,14 +102,7 @@ impl Bench {
 
     /// Learns the time, as from a signed answer of now.
     pub fn learn_time(&self) {
-        let time = &self.run().time;
-        let now = time.mono();
-        time.learn(DateSample {
-            date: Clock::default().system_wall(),
-            sent: now,
-            received: now,
-            cached: false,
-        });
+        self.run().time.rehearse_answer();
     }
 
     pub async fn start(&mut self) {

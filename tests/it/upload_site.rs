@@ -23,7 +23,6 @@ use sentrycam::spool::Spool;
 use sentrycam::time::Mono;
 use sentrycam::twin::Effective;
 use sentrycam::units::ByteSize;
-use sentrycam::wire::skew::DateSample;
 use sentrycam_cloud::testing::Cloud;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -139,13 +138,7 @@ pub fn parts(
 ) -> (Parts, watch::Sender<Settings>) {
     let clock = Clock::default();
     let time = TimeKeeper::new(clock.clone(), clock.build_time());
-    let now = time.mono();
-    time.learn(DateSample {
-        date: clock.system_wall(),
-        sent: now,
-        received: now,
-        cached: false,
-    });
+    time.rehearse_answer();
     let ids: IdSource = Arc::new(Uuid::now_v7);
     let options = open::Options {
         dir: home.to_owned(),

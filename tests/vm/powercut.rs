@@ -14,12 +14,13 @@ use std::time::Duration;
 use sentrycam::board::clock::Clock;
 use sentrycam::db::{self, Connection};
 use sentrycam_cloud::testing::Cloud;
-use sentrycam_testcam::{Codec, Options, Picture, Scene, Source, TestCamera};
+use sentrycam_testcam::{Scene, TestCamera};
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::cut::{self, Log};
 use super::machine::{Disk, HOST, Machine, dump, ext4, tool};
+use crate::agent::{serve, small};
 use crate::dice::Dice;
 use crate::process::Home;
 use crate::verdict::{self, Seen, Verdict};
@@ -68,19 +69,7 @@ struct Field {
 }
 
 fn camera(quiet: u32, motion: u32) -> TestCamera {
-    let picture = Picture {
-        width: 320,
-        height: 180,
-        fps: 10,
-        gop: 10,
-        scene: Scene { quiet, motion },
-        ..Picture::default()
-    };
-    let options = Options {
-        source: Source::Pattern(picture, Codec::H264),
-        ..Options::default()
-    };
-    TestCamera::start(options).unwrap()
+    serve(small(Scene { quiet, motion }))
 }
 
 fn ids(text: &str, kind: char) -> BTreeSet<Uuid> {

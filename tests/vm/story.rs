@@ -7,12 +7,13 @@ use std::time::Duration;
 use sentrycam::board::clock::Clock;
 use sentrycam_cloud::command::Wanted;
 use sentrycam_cloud::testing::Cloud;
-use sentrycam_testcam::{Codec, Options, Picture, Scene, Source, TestCamera};
+use sentrycam_testcam::{Picture, Scene, TestCamera};
 use serde_json::Value;
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::machine::{Disk, HOST, Machine, dump, ext4};
+use crate::agent::{serve, small};
 use crate::verdict::{self, Seen};
 
 pub const AT_MOST: Duration = Duration::from_secs(180);
@@ -53,22 +54,11 @@ pub struct Story {
 }
 
 pub fn camera(scene: Scene) -> TestCamera {
-    let picture = Picture {
-        width: 320,
-        height: 180,
-        fps: 10,
-        gop: 10,
-        scene,
+    serve(Picture {
         // It changes with every frame, which is motion.
         counter: false,
-        ..Picture::default()
-    };
-    let source = Source::Pattern(picture, Codec::H264);
-    TestCamera::start(Options {
-        source,
-        ..Options::default()
+        ..small(scene)
     })
-    .unwrap()
 }
 
 impl Story {

@@ -224,13 +224,12 @@ fn public_url(source: &SourceConfig) -> Option<String> {
     let SourceConfig::Rtsp { url, .. } = source else {
         return None;
     };
-    let port = url.port().map(|p| format!(":{p}")).unwrap_or_default();
-    Some(format!(
-        "{}://{}{port}{}",
-        url.scheme(),
-        url.host_str()?,
-        url.path()
-    ))
+    let mut url = url.clone();
+    // What has no host has no user either.
+    let _ = (url.set_username(""), url.set_password(None));
+    url.set_query(None);
+    url.set_fragment(None);
+    Some(url.into())
 }
 
 #[cfg(test)]

@@ -28,16 +28,21 @@ pub struct Footage {
     pub origin: &'static str,
 }
 
-/// Makes what is missing.
-pub fn make(directory: &Path, fps: u32) -> Result<Footage> {
-    std::fs::create_dir_all(directory)?;
-    let (source, origin) = match pedestrians(directory) {
+/// What is encoded, and what it shows.
+fn source(directory: &Path) -> (Option<PathBuf>, &'static str) {
+    match pedestrians(directory) {
         Ok(path) => (Some(path), "pedestrians (opencv-doc, PETS 2009)"),
         Err(e) => {
             eprintln!("no pedestrians: {e:#}; a test picture instead");
             (None, "FFmpeg's test picture")
         }
-    };
+    }
+}
+
+/// Makes what is missing.
+pub fn make(directory: &Path, fps: u32) -> Result<Footage> {
+    std::fs::create_dir_all(directory)?;
+    let (source, origin) = source(directory);
     let kind = if source.is_some() { "people" } else { "test" };
     let main = directory.join(format!("{kind}-1080p{fps}.mp4"));
     let sub = directory.join(format!("{kind}-360p15.mp4"));
@@ -50,13 +55,7 @@ pub fn make(directory: &Path, fps: u32) -> Result<Footage> {
 /// seconds.
 pub fn make_scene(directory: &Path, idle: bool, gop: u32) -> Result<Footage> {
     std::fs::create_dir_all(directory)?;
-    let (source, origin) = match pedestrians(directory) {
-        Ok(path) => (Some(path), "pedestrians (opencv-doc, PETS 2009)"),
-        Err(e) => {
-            eprintln!("no pedestrians: {e:#}; a test picture instead");
-            (None, "FFmpeg's test picture")
-        }
-    };
+    let (source, origin) = source(directory);
     let (kind, scene) = if idle { ("idle", IDLE) } else { ("busy", BUSY) };
     let of = if source.is_some() { "people" } else { "test" };
     let main = directory.join(format!("{of}-{kind}-1080p30-gop{gop}.mp4"));

@@ -114,7 +114,13 @@ mod tests {
     }
 
     fn region(x: f32, y: f32, w: f32, h: f32) -> Region {
-        Region { x, y, w, h }
+        Region {
+            x,
+            y,
+            w,
+            h,
+            ..Region::default()
+        }
     }
 
     /// A plane as lines of text, `#` where it was drawn on.

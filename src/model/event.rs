@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::EventId;
 
-/// A box in normalised coordinates: 0..1 of the picture's width and height, origin top left.
+/// A box in normalised coordinates: 0..1 of the picture's width and height, origin top left; and whose it is.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Region {
     /// Left edge.
@@ -15,6 +15,9 @@ pub struct Region {
     pub w: f32,
     /// Height.
     pub h: f32,
+    /// The track that the box belongs to: the same thing has the same number for as long as it is followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub track: Option<u32>,
 }
 
 /// How much an event matters; the cloud knows these three words.

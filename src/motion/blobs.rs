@@ -35,6 +35,12 @@ impl Blob {
             )
         };
         let ((x, w), (y, h)) = (span(self.x, width), span(self.y, height));
-        Region { x, y, w, h }
+        Region {
+            x,
+            y,
+            w,
+            h,
+            track: None,
+        }
     }
 }

@@ -110,6 +110,8 @@ pub struct CellDetector {
     include: Vec<Zone>,
     exclude: Vec<Zone>,
     scene: Option<Scene>,
+    /// The highest number of a track before the last reset.
+    named: u32,
 }
 
 impl CellDetector {
@@ -122,11 +124,10 @@ impl CellDetector {
             include: config.include.clone(),
             exclude: config.exclude.clone(),
             scene: None,
+            named: 0,
         }
     }
-}
 
-impl CellDetector {
     /// Whether the pixel moved in the latest frame.
     pub fn moved(&self, x: usize, y: usize) -> bool {
         let Some(scene) = &self.scene else {
@@ -142,9 +143,7 @@ impl CellDetector {
             _ => false,
         }
     }
-}
 
-impl CellDetector {
     /// For drawings, of the latest frame: the picture as it is compared, the votes (0..=4) and the mask (0, 1), each
     /// width × height bytes in the model's coordinates.
     pub fn layers(&self) -> Option<[Vec<u8>; 3]> {
@@ -165,7 +164,9 @@ impl Detector for CellDetector {
                 scene.observe(frame, &own)
             }
             scene => {
-                *scene = Some(Scene::new(frame, &self.include, &self.exclude));
+                let newest = scene.as_ref().map_or(self.named, |s| s.tracks.newest());
+                let tracks = Tracks::after(newest);
+                *scene = Some(Scene::new(frame, &self.include, &self.exclude, tracks));
                 Verdict::Warming
             }
         };
@@ -186,7 +187,9 @@ impl Detector for CellDetector {
     }
 
     fn reset(&mut self) {
-        self.scene = None;
+        if let Some(scene) = self.scene.take() {
+            self.named = scene.tracks.newest();
+        }
     }
 }
 
@@ -215,7 +218,7 @@ pub fn well_formed(f: &GrayFrame<'_>) -> bool {
 }
 
 impl Scene {
-    fn new(frame: &GrayFrame<'_>, include: &[Zone], exclude: &[Zone]) -> Scene {
+    fn new(frame: &GrayFrame<'_>, include: &[Zone], exclude: &[Zone], tracks: Tracks) -> Scene {
         let (w, h) = (frame.width, frame.height);
         let plane = || Plane::new(w, h, 0);
         let grid = (w.div_ceil(CELL), h.div_ceil(CELL));
@@ -235,7 +238,7 @@ impl Scene {
             zones: ZoneMask::new(include, exclude, grid, CELL, (w, h)),
             watched: plane(),
             entered: Vec::new(),
-            tracks: Tracks::default(),
+            tracks,
             slack: 0.0,
             last: frame.pts,
             age: 0,
@@ -480,7 +483,7 @@ impl Scene {
             regions: moving
                 .iter()
                 .take(MAX_REGIONS)
-                .map(|(_, t, _)| t.blob.region(size))
+                .map(|(_, t, _)| t.region(size))
                 .collect(),
             zones: (0..64).filter(|i| zones >> i & 1 == 1).collect(),
             // Never after the frame itself, even where a camera's time goes backwards.

@@ -12,6 +12,7 @@
 use std::time::Duration;
 
 use super::blobs::Blob;
+use crate::model::Region;
 use crate::time::Pts;
 
 /// Frames that a track remembers.
@@ -32,6 +33,8 @@ const TRAVEL: f32 = 2.0;
 /// One followed blob.
 #[derive(Debug, Clone)]
 pub struct Track {
+    /// Its number; 0 until it is seen for the second time.
+    pub id: u32,
     /// The blob as last seen.
     pub blob: Blob,
     /// Pixels a second.
@@ -70,6 +73,7 @@ impl Track {
         let mut history = [(pts, 0.0); MEMORY];
         history[0].1 = blob.mass;
         Track {
+            id: 0,
             blob,
             velocity: (0.0, 0.0),
             history,
@@ -92,6 +96,14 @@ impl Track {
         }
         let first = recent.iter().rev().find(|(_, m)| *m >= mass);
         first.map(|(pts, _)| *pts)
+    }
+
+    /// Its box in a picture of `size` pixels.
+    pub fn region(&self, size: (usize, usize)) -> Region {
+        Region {
+            track: Some(self.id),
+            ..self.blob.region(size)
+        }
     }
 
     /// Distance to a blob in pixels when it may be the same thing, `dt` seconds later.
@@ -132,10 +144,25 @@ impl Track {
 #[derive(Debug, Clone, Default)]
 pub struct Tracks {
     tracks: Vec<Track>,
+    /// The highest number given so far.
+    newest: u32,
 }
 
 impl Tracks {
-    /// Forgets everything.
+    /// None yet; their numbers follow on `newest`.
+    pub fn after(newest: u32) -> Tracks {
+        Tracks {
+            tracks: Vec::new(),
+            newest,
+        }
+    }
+
+    /// The highest number given so far, 0 for none.
+    pub fn newest(&self) -> u32 {
+        self.newest
+    }
+
+    /// Forgets everything but the numbers that were given.
     pub fn clear(&mut self) {
         self.tracks.clear();
     }
@@ -160,7 +187,14 @@ impl Tracks {
                 .filter_map(|(i, t)| Some((i, t.distance(blob, dt)?)))
                 .min_by(|a, b| a.1.total_cmp(&b.1));
             match nearest {
-                Some((i, _)) => self.tracks[i].seen(*blob, pts, dt),
+                Some((i, _)) => {
+                    let track = &mut self.tracks[i];
+                    track.seen(*blob, pts, dt);
+                    if track.id == 0 {
+                        self.newest = self.newest.wrapping_add(1).max(1);
+                        track.id = self.newest;
+                    }
+                }
                 None if self.tracks.len() < MAX_TRACKS => self.tracks.push(Track::new(*blob, pts)),
                 None => {}
             }
@@ -206,6 +240,29 @@ mod tests {
         assert_eq!(run(&[b(2), b(4)]), None);
         assert_eq!(run(&[b(2), b(4), b(6)]), Some(Pts(0)));
         assert_eq!(run(&[None, b(2), None, b(6), b(8)]), Some(Pts(200_000_000)));
+    }
+
+    #[test]
+    fn one_thing_keeps_its_number_and_the_next_gets_another() {
+        let mut tracks = Tracks::default();
+        let mut seen = Vec::new();
+        for i in 0..30u64 {
+            let walker = blob(2 + 2 * (i % 20) as u16, 60.0);
+            let glint = blob(100 + 70 * i as u16, 60.0);
+            // Goes after the tenth frame; another comes at the twentieth, where it began.
+            let here = !(10..20).contains(&i);
+            let blobs: Vec<Blob> = here.then_some(walker).into_iter().chain([glint]).collect();
+            tracks.observe(&blobs, Pts(i * 200_000_000), 0.2);
+            let moving = tracks.iter().filter(|t| t.moving(50.0, NEED).is_some());
+            seen.extend(moving.map(|t| t.id));
+        }
+        seen.dedup();
+        assert_eq!(seen, [1, 2], "glints get no number");
+        let mut later = Tracks::after(tracks.newest());
+        for i in 0..2 {
+            later.observe(&[blob(2 + i, 60.0)], Pts(u64::from(i) * 200_000_000), 0.2);
+        }
+        assert_eq!(later.iter().next().unwrap().id, 3);
     }
 
     #[test]

@@ -79,7 +79,13 @@ mod tests {
     use super::*;
 
     fn region(x: f32, y: f32, w: f32, h: f32) -> Region {
-        Region { x, y, w, h }
+        Region {
+            x,
+            y,
+            w,
+            h,
+            ..Region::default()
+        }
     }
 
     #[test]

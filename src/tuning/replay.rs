@@ -1,5 +1,6 @@
 //! A recorded clip seen by the live code: the detector, and the event machine with pre-roll and post-roll.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::config::{MotionConfig, RecordingConfig};
@@ -29,6 +30,8 @@ pub struct Seen {
     pub peak_at: Pts,
     /// The largest box of all its frames.
     pub largest: Option<Region>,
+    /// Numbers of the tracks that were followed in it, ascending.
+    pub tracks: BTreeSet<u32>,
     /// Indices of the include zones entered.
     pub zones: Vec<usize>,
 }
@@ -119,6 +122,8 @@ impl Replay {
                 open.peak_score = activity.score;
                 open.peak_at = at;
             }
+            let tracks = activity.regions.iter().filter_map(|r| r.track);
+            open.tracks.extend(tracks);
             let area = |r: &Region| r.w * r.h;
             let all = activity.regions.iter().chain(&open.largest);
             open.largest = all.max_by(|a, b| area(a).total_cmp(&area(b))).copied();
@@ -156,6 +161,7 @@ impl Replay {
                         peak_score: -1.0,
                         peak_at: at,
                         largest: None,
+                        tracks: BTreeSet::new(),
                         zones: Vec::new(),
                     });
                 }
@@ -198,6 +204,7 @@ mod tests {
             y: 0.2,
             w: side,
             h: side,
+            ..Region::default()
         };
         Verdict::Motion(Activity {
             score,

@@ -205,6 +205,7 @@ mod tests {
             peak_score: 0.5,
             peak_at: s(from),
             largest: None,
+            tracks: Default::default(),
             zones: Vec::new(),
         }
     }
@@ -294,6 +295,7 @@ mod tests {
                 y: 0.0,
                 w: 0.3,
                 h: 0.3,
+                ..Region::default()
             }],
             1.0,
         );

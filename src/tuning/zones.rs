@@ -231,7 +231,16 @@ mod tests {
     fn heat(boxes: &[(f32, f32, f32, f32)]) -> Heat {
         let mut heat = Heat::default();
         for &(x, y, w, h) in boxes {
-            heat.add(&[Region { x, y, w, h }], 1.0);
+            heat.add(
+                &[Region {
+                    x,
+                    y,
+                    w,
+                    h,
+                    ..Region::default()
+                }],
+                1.0,
+            );
         }
         heat.add(&[], 1.0);
         heat
@@ -295,6 +304,7 @@ mod tests {
                 y: 0.5,
                 w: 0.02,
                 h: 0.02,
+                ..Region::default()
             }],
             1.0,
         );

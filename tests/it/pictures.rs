@@ -373,6 +373,7 @@ fn the_pictures_of_an_event_cost_a_decoded_gop_at_most() {
         y: 0.1,
         w: 0.3,
         h: 0.3,
+        ..Region::default()
     });
     let boxed = jpeg_of(&picture, 85).unwrap();
     let all = cpu() - before;

@@ -122,6 +122,7 @@ fn tell(one: &Judgement, settings: &Settings) -> anyhow::Result<()> {
         "PEAK",
         "AT",
         "LARGEST BOX",
+        "TRACKS",
         "ZONES",
         "ENDED BY",
     ]);
@@ -132,6 +133,7 @@ fn tell(one: &Judgement, settings: &Settings) -> anyhow::Result<()> {
             format!("{:.2}", e.peak_score),
             seconds_text(e.peak_at),
             e.largest.map(|r| box_text(&r)).unwrap_or_default(),
+            e.tracks.len().to_string(),
             zone_names(&e.zones, &settings.motion.include).join(", "),
             ended_by(e.reason).replace('_', " "),
         ]);
@@ -199,6 +201,7 @@ fn event(e: &Seen, settings: &Settings) -> Value {
         "largest": e.largest.map(|r| json!({
             "x": round(r.x), "y": round(r.y), "w": round(r.w), "h": round(r.h)
         })),
+        "tracks": e.tracks,
         "zones": zone_names(&e.zones, &settings.motion.include),
         "ended_by": ended_by(e.reason),
         "continues": e.continues,
@@ -284,6 +287,7 @@ mod tests {
             y: 0.5,
             w: 0.1,
             h: 0.304,
+            ..Region::default()
         };
         assert_eq!(box_text(&r), "10x30 % at 25,50");
         assert_eq!(seconds_text(Pts(12_345_000_000)), "12.3 s");

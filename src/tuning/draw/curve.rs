@@ -214,6 +214,7 @@ mod tests {
             peak_score: 0.5,
             peak_at: Pts(40),
             largest: None,
+            tracks: Default::default(),
             zones: Vec::new(),
         };
         let mut canvas = Canvas::new(100, 31, Rgb888::new(0, 0, 0));

@@ -42,6 +42,12 @@ pub fn annotate(picture: &mut Canvas, look: Look<'_>, judged: Option<&Judged>) {
     for region in judged.into_iter().flat_map(|j| &j.regions) {
         let r = pixels(region, picture.width(), picture.height());
         picture.outline(r, BOX, line);
+        if let Some(track) = region.track {
+            let under = r.y + r.h as i32 + 2;
+            let room = under + 10 <= picture.height() as i32;
+            let y = if room { under } else { r.y - 11 };
+            picture.text(&format!("#{track}"), r.x, y, &FONT_6X10, BOX);
+        }
     }
 }
 
@@ -158,6 +164,7 @@ mod tests {
             y: 0.5,
             w: 0.25,
             h: 0.25,
+            ..Region::default()
         };
         let look = Look {
             include: &[],
@@ -180,6 +187,7 @@ mod tests {
                 y: bad,
                 w: bad,
                 h: bad,
+                ..Region::default()
             };
             let mut picture = Canvas::new(64, 48, PAPER);
             let look = Look {

@@ -175,6 +175,7 @@ mod tests {
             peak_score: score,
             peak_at: Pts(peak as u64),
             largest: None,
+            tracks: Default::default(),
             zones: Vec::new(),
         }
     }

@@ -173,6 +173,7 @@ fn event<'a>(
         y: 0.5,
         w: 0.125,
         h: 0.25,
+        ..Region::default()
     }];
     let (mut n, mut id) = (0u32, EventId(ids()));
     std::iter::from_fn(move || {

@@ -39,6 +39,9 @@ pub struct Region {
     y: f64,
     w: f64,
     h: f64,
+    /// Number of the track that the box belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    track: Option<i64>,
 }
 
 /// `data` of the three types.
@@ -161,6 +164,12 @@ pub fn row(event: &Event) -> Option<Row> {
             event
                 .said(|data| data.regions.clone())
                 .map(|regions| json!(regions)),
+        ),
+        (
+            "track_id",
+            event
+                .said(|data| data.regions.as_ref()?.first()?.track)
+                .map(Value::from),
         ),
         (
             "zones",
@@ -393,6 +402,7 @@ mod tests {
                 y: 0.0,
                 w: 2.0,
                 h: 0.1,
+                track: None,
             }]),
             ..base
         };

@@ -146,8 +146,9 @@ fn a_clip_shows_its_event_from_pre_roll_to_post_roll_without_a_missing_frame() {
         "{before} frames before the motion"
     );
     let after = last - moving[moving.len() - 1];
+    // 2 s of post-roll, up to 1.5 s until what stands still rests; a clip that is open grows by what a verdict is late.
     assert!(
-        (FPS..=5 * FPS).contains(&after),
+        (FPS..scene.quiet * FPS).contains(&after),
         "{after} frames after the motion"
     );
     assert_eq!(agent.stop(), Some(0));

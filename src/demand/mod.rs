@@ -23,12 +23,14 @@
 
 mod decoder;
 mod judge;
+mod reader;
 mod sizes;
 
 use std::time::Duration;
 
 pub use decoder::{ALIKE, Decoders, HANG, Watch, difference, rank};
 pub use judge::{Finding, Judge};
+pub use reader::{Decoder, Fed, Mark, Reader};
 pub use sizes::Sizes;
 
 use crate::config::MotionConfig;

@@ -116,10 +116,9 @@ impl ClipFrames {
 
     fn take(&mut self) -> Result<Option<OwnedGray>, ClipFault> {
         while let Some((sample, pts)) = self.decoding.next()? {
-            if !self.pace.due(pts) {
+            if !self.pace.choose(pts, false) {
                 continue;
             }
-            self.pace.take(pts);
             return match sampler::grey(&sample, pts, self.max_width) {
                 Some(frame) => Ok(Some(frame)),
                 None => Err(self.decoding.broken("a picture without luma".into())),

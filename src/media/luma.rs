@@ -42,13 +42,11 @@ fn due(
         .downcast_ref::<gst::ClockTime>()
         .cloned()?;
     let pts = Pts(segment.to_running_time(buffer.pts()?)?.nseconds());
-    {
-        let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
-        if !pace.due(pts) {
-            return None;
-        }
-        pace.take(pts);
+    let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
+    if !pace.choose(pts, false) {
+        return None;
     }
+    drop(pace);
     let info = gst_video::VideoInfo::from_caps(pad.current_caps()?.as_ref()).ok()?;
     let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer.as_ref(), &info).ok()?;
     let plane = Plane {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::demand::Mark;
 use crate::time::Pts;
 
 /// Chooses about `fps` pictures a second by their pts, evenly, whatever the camera's own rate.
@@ -29,8 +30,19 @@ impl Pace {
         }
     }
 
+    /// Whether the picture at `pts` is chosen, which is noted. A key frame may be where another picture is not.
+    pub fn choose(&mut self, pts: Pts, key: bool) -> bool {
+        let chosen = self.due(pts) || key && self.key_due(pts);
+        match (chosen, key) {
+            (true, true) => self.take_key(pts),
+            (true, false) => self.take(pts),
+            (false, _) => {}
+        }
+        chosen
+    }
+
     /// Whether the picture at `pts` is wanted; a clock that went backwards by more than two intervals starts again.
-    pub fn due(&self, pts: Pts) -> bool {
+    fn due(&self, pts: Pts) -> bool {
         let slack = self.interval / 10;
         self.next
             .is_none_or(|n| pts + slack >= n || pts + self.interval * 3 < n)
@@ -43,7 +55,7 @@ impl Pace {
     }
 
     /// Notes that the picture at `pts` was chosen.
-    pub fn take(&mut self, pts: Pts) {
+    fn take(&mut self, pts: Pts) {
         let even = self.next.map(|n| n + self.interval);
         // Keeps the even grid where pictures come in time, and starts a new one after a gap or a step backwards.
         let in_time = |n: &Pts| *n > pts && n.since(pts) <= self.interval * 2;
@@ -52,7 +64,7 @@ impl Pace {
 
     /// Whether the key frame at `pts` is chosen: it comes about half an interval or less before the next picture that is
     /// wanted, or long after the last chosen key frame.
-    pub fn key_due(&self, pts: Pts) -> bool {
+    fn key_due(&self, pts: Pts) -> bool {
         let apart = |k: Pts| pts < k || pts.since(k) >= KEYS_APART;
         self.due(pts)
             || self.next.is_none_or(|n| pts + self.interval * 3 / 5 >= n)
@@ -60,7 +72,7 @@ impl Pace {
     }
 
     /// Notes that the key frame at `pts` was chosen: the grid begins there.
-    pub fn take_key(&mut self, pts: Pts) {
+    fn take_key(&mut self, pts: Pts) {
         self.key = Some(pts);
         self.next = Some(pts + self.interval);
     }
@@ -68,15 +80,6 @@ impl Pace {
 
 /// Most chosen pictures that may be in the decoder; beyond them the oldest is given up.
 const MOST_WANTED: usize = 64;
-
-/// What is known of a chosen picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
-    /// A key frame.
-    pub key: bool,
-    /// Times that the sampler had been rewound when it was chosen.
-    pub run: u64,
-}
 
 /// A chosen picture in the decoder.
 #[derive(Debug, Clone, Copy)]

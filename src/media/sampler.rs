@@ -24,11 +24,11 @@ use tokio::sync::mpsc;
 
 use super::gst::{GstError, chain, make};
 use super::nal::Nal;
-pub use super::pace::Mark;
 use super::pace::{Pace, Rising, Wanted};
 use super::plane::{self, Plane};
 use super::{OwnedGray, Packet, Track, teardown};
 use crate::demand::rank;
+pub use crate::demand::{Fed, Mark};
 use crate::time::Pts;
 
 /// Packets that wait for the decoder: two seconds at 30 a second. When full, packets are dropped up to the next key
@@ -45,21 +45,6 @@ pub enum SamplerEvent {
     Frame(OwnedGray, Mark),
     /// The decoder gave up; nothing follows. Start another sampler, at a key frame.
     Failed(String),
-}
-
-/// What became of a pushed packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fed {
-    /// A chosen picture: the decoder has it and all that it needs.
-    Taken,
-    /// Waits for the next chosen picture, which may need it.
-    Held,
-    /// Not needed: audio, before the first key frame, or a picture that nothing refers to and that is not wanted.
-    Skipped,
-    /// The decoder is behind; the next key frame is taken again.
-    Dropped,
-    /// The sampler has failed (see [`SamplerEvent::Failed`]); stop it.
-    Failed,
 }
 
 /// Counts since the start; shown in the camera's status.
@@ -220,7 +205,7 @@ impl Sampler {
             self.behind = true;
             return Fed::Dropped;
         }
-        let wanted = self.pace.due(packet.pts) || packet.key && self.pace.key_due(packet.pts);
+        let wanted = self.pace.choose(packet.pts, packet.key);
         if !wanted && !packet.key && self.is_disposable(packet) {
             self.spared += 1;
             return Fed::Skipped;
@@ -237,11 +222,6 @@ impl Sampler {
         self.held.push(buffer);
         if !wanted {
             return Fed::Held;
-        }
-        if packet.key {
-            self.pace.take_key(packet.pts);
-        } else {
-            self.pace.take(packet.pts);
         }
         let mark = Mark {
             key: packet.key,

@@ -20,25 +20,25 @@ const FLOORS: [(&str, u8); 27] = [
     // Waits are made of the restart policy.
     ("link", 3),
     ("live", 3),
-    // What is decoded follows from verdicts.
-    ("demand", 3),
     // Events are made of verdicts.
     ("recording", 3),
     ("upload", 3),
     // What the cloud answers is understood by `wire`.
     ("claim", 3),
+    // What is decoded follows from verdicts, and from what the ring still holds.
+    ("demand", 4),
     // What events would have been: recording, replayed.
-    ("tuning", 4),
-    ("media", 4),
-    ("db", 4),
-    ("cloud", 4),
-    ("spool", 4),
-    ("board", 4),
-    ("supervise", 4),
-    ("agent", 5),
-    ("daemon", 6),
-    ("cli", 7),
-    ("main", 8),
+    ("tuning", 5),
+    ("media", 5),
+    ("db", 5),
+    ("cloud", 5),
+    ("spool", 5),
+    ("board", 5),
+    ("supervise", 5),
+    ("agent", 6),
+    ("daemon", 7),
+    ("cli", 8),
+    ("main", 9),
 ];
 
 /// Crates that one folder alone may name.

@@ -1,4 +1,5 @@
-//! Hardware decoders that are none: one that hangs, one that shows something else than software, one that is right.
+//! Hardware decoders that are none: one whose driver does not answer, one that hangs, one that shows something else than
+//! software, one that is right.
 
 use std::time::Duration;
 
@@ -126,6 +127,66 @@ macro_rules! decoder_with {
     };
 }
 
+mod wedged {
+    //! A decoder whose start blocks until the test is over, as a driver that waits for its firmware.
+
+    use std::sync::{Condvar, Mutex};
+    use std::time::Duration;
+
+    use gstreamer as gst;
+    use gstreamer::glib;
+    use gstreamer::prelude::*;
+    use gstreamer::subclass::prelude::*;
+
+    pub static OVER: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+    #[derive(Default)]
+    pub struct Imp;
+
+    #[glib::object_subclass]
+    impl ObjectSubclass for Imp {
+        const NAME: &'static str = "SentrycamWedged";
+        type Type = Wedged;
+        type ParentType = gst::Bin;
+    }
+
+    impl ObjectImpl for Imp {
+        fn constructed(&self) {
+            self.parent_constructed();
+            let inner = gst::parse::bin_from_description("identity", true).unwrap();
+            self.obj().add(&inner).unwrap();
+            for pad in ["sink", "src"] {
+                let target = inner.static_pad(pad).unwrap();
+                let ghost = gst::GhostPad::builder_with_target(&target).unwrap();
+                self.obj().add_pad(&ghost.name(pad).build()).unwrap();
+            }
+        }
+    }
+
+    impl GstObjectImpl for Imp {}
+
+    impl ElementImpl for Imp {
+        fn change_state(
+            &self,
+            transition: gst::StateChange,
+        ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+            if transition == gst::StateChange::ReadyToPaused {
+                let over = OVER.0.lock().unwrap();
+                let most = Duration::from_secs(60);
+                let waiting = |over: &mut bool| !*over;
+                drop(OVER.1.wait_timeout_while(over, most, waiting).unwrap());
+            }
+            self.parent_change_state(transition)
+        }
+    }
+
+    impl BinImpl for Imp {}
+
+    glib::wrapper! {
+        pub struct Wedged(ObjectSubclass<Imp>) @extends gst::Bin, gst::Element, gst::Object;
+    }
+}
+
 decoder_with!(brighter, "SentrycamBrighter", "videobalance brightness=0.3");
 decoder_with!(alike, "SentrycamAlike", "identity");
 
@@ -166,6 +227,17 @@ async fn watch(hardware: &str) -> (Vec<Packet>, Vec<Pts>, Vec<Option<String>>) {
         }
     }
     (packets, seen, names)
+}
+
+#[tokio::test]
+async fn a_decoder_whose_driver_does_not_answer_holds_nothing_up_and_software_decodes() {
+    register("v4l2wedged", wedged::Wedged::static_type());
+    let (packets, seen, names) = watch("v4l2wedged").await;
+    *wedged::OVER.0.lock().unwrap() = true;
+    wedged::OVER.1.notify_all();
+    assert_eq!(names, [None, Some("avdec_h264".to_owned())]);
+    assert_eq!(seen.first(), Some(&packets[0].pts), "nothing was lost");
+    assert!(seen.is_sorted() && seen.len() > 15, "{seen:?}");
 }
 
 fn register(name: &str, kind: gst::glib::Type) {

@@ -4,16 +4,14 @@
 //! where it was hardware; what it owed is decoded again as far as the ring goes back. Meanwhile the verdict is silence, never motion.
 
 mod decoders;
-mod reader;
 
 use tokio::sync::mpsc;
 
-use self::decoders::{Current, Proof};
-use self::reader::Reader;
+use self::decoders::{Begun, Current, Proof, Running, Starting};
 use crate::agent::status::Decoding;
 use crate::agent::time::TimeKeeper;
 use crate::config::{Decode, MotionConfig};
-use crate::demand::{Decoders, Demand, HANG, Mode, REACH};
+use crate::demand::{Decoders, Demand, HANG, Mode, REACH, Reader};
 use crate::media::sampler::{self, Mark, SamplerEvent};
 use crate::media::{Caps, OwnedGray, Packet, TrackCaps};
 use crate::motion::{CellDetector, Detector, Tamper, Verdict};
@@ -40,12 +38,14 @@ pub struct Detection {
     caps: Option<Caps>,
     decoders: Option<Decoders>,
     current: Option<Current>,
+    /// A driver is being asked; meanwhile packets wait in the reader's ring.
+    starting: Option<Starting>,
     frames: Option<mpsc::Receiver<SamplerEvent>>,
     /// The first picture of a hardware decoder waits for software's.
     proof: Option<Proof>,
     /// A picture that waited for nothing.
     unproved: Option<(OwnedGray, Mark)>,
-    reader: Reader,
+    reader: Reader<Packet>,
     state: &'static str,
     /// What was last told of the view.
     told: Option<Tamper>,
@@ -62,6 +62,7 @@ impl Detection {
             caps: None,
             decoders: None,
             current: None,
+            starting: None,
             frames: None,
             proof: None,
             unproved: None,
@@ -106,7 +107,7 @@ impl Detection {
 
     /// The stream that is watched begins or changes; the model warms up silently.
     pub fn stream(&mut self, caps: Option<&TrackCaps>) {
-        self.current = None;
+        (self.current, self.starting) = (None, None);
         // Pictures of the old stream say nothing about the new one.
         self.frames = None;
         (self.proof, self.unproved) = (None, None);
@@ -139,7 +140,8 @@ impl Detection {
             return;
         }
         let now = self.time.mono();
-        if self.current.is_none() && packet.is_video_key() {
+        let none = self.current.is_none() && self.starting.is_none();
+        if none && packet.is_video_key() {
             self.start(now);
         }
         if !self.reader.push(packet, self.current.as_mut(), now) {
@@ -149,6 +151,11 @@ impl Detection {
 
     /// The next picture that the detector is to see. Cancel safe; waits for ever while nothing is fed.
     pub async fn next(&mut self) -> Option<OwnedGray> {
+        if let (Some(starting), Some(decoders)) = (&mut self.starting, &self.decoders) {
+            let done = starting.done(decoders).await;
+            self.started(done);
+            return None;
+        }
         let event = match (&mut self.proof, &mut self.frames) {
             _ if self.unproved.is_some() => {
                 let picture = self.unproved.take();
@@ -175,7 +182,7 @@ impl Detection {
                     decoders.delivered(current.name());
                 }
                 let frame = self.prove(frame, mark, now)?;
-                self.reader.picture(&frame, mark).then_some(frame)
+                self.reader.picture(&frame.view(), mark).then_some(frame)
             }
             Some(SamplerEvent::Failed(text)) => {
                 self.leave(&text, now);
@@ -235,8 +242,14 @@ impl Detection {
     /// Leaves a decoder that hangs; called once a second.
     pub fn tick(&mut self) {
         let now = self.time.mono();
+        if self.starting.as_ref().is_some_and(|s| s.hangs(now)) {
+            self.started(Err("its driver does not answer".into()));
+        }
         if self.current.as_ref().is_some_and(|c| c.hangs(now)) {
             self.leave("decoder hangs", now);
+            // The ring forgets what it owed: not at the next key frame, now.
+            self.start(now);
+            self.feed(now);
         }
         let late = |proof: &mut Proof| now.since(proof.since()) >= HANG;
         if let Some(proof) = self.proof.take_if(late) {
@@ -250,12 +263,8 @@ impl Detection {
             return;
         };
         match Current::start(decoders, caps, self.config.fps, MAX_WIDTH, now) {
-            Ok((current, frames)) => {
-                tracing::debug!(decoder = current.name(), "detection decodes");
-                self.current = Some(current);
-                self.frames = Some(frames);
-                self.reader.restart();
-            }
+            Ok(Begun::Runs(running)) => self.run(running),
+            Ok(Begun::Later(starting)) => self.starting = Some(starting),
             Err(e) => {
                 if self.state != "failed" {
                     tracing::error!(error = e, "detection cannot start");
@@ -263,6 +272,34 @@ impl Detection {
                 self.state = "failed";
             }
         }
+    }
+
+    /// A hardware decoder runs or does not; then another is started.
+    fn started(&mut self, done: Result<Running, String>) {
+        let now = self.time.mono();
+        let starting = self.starting.take();
+        match (done, &mut self.decoders) {
+            (Ok(running), _) => self.run(running),
+            (Err(e), Some(decoders)) => {
+                let name = starting.as_ref().map_or("", Starting::name);
+                tracing::warn!(
+                    decoder = name,
+                    error = e,
+                    "decoder does not start, trying the next"
+                );
+                decoders.failed(name, now);
+                self.start(now);
+            }
+            (Err(_), None) => {}
+        }
+        self.feed(now);
+    }
+
+    fn run(&mut self, (current, frames): Running) {
+        tracing::debug!(decoder = current.name(), "detection decodes");
+        self.current = Some(current);
+        self.frames = Some(frames);
+        self.reader.restart();
     }
 
     fn feed(&mut self, now: Mono) {
@@ -281,7 +318,7 @@ impl Detection {
         tracing::warn!(
             error = text,
             decoder = current.name(),
-            "decoder failed, starting another at the next key frame"
+            "decoder failed, starting another"
         );
         if let Some(decoders) = &mut self.decoders {
             decoders.failed(current.name(), now);

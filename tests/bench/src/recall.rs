@@ -1,34 +1,34 @@
 //! `recall`: what decode on demand misses that decoding everything finds, on labelled clips.
 //!
 //! Every clip is encoded anew with several GOP lengths, rate controls and positions of the key frames in it; then the
-//! agent's own policy and detector run over the packets twice: once as the policy wants it, once decoding all. Nothing
+//! agent's own reader, policy and detector run over the packets twice: once as the policy wants it, once decoding all. Nothing
 //! is timed. Pictures come from FFmpeg (mean of each cell, 320 wide), so that each is decoded once and not each time
 //! that the policy reads it.
 //!
 //! `DIR` holds one directory a clip: `clip.mp4` (or `input.mkv`) and `events.json` with
 //! `{"events": [{"start": s, "end": s}, …], "ignore": [[s, s], …]}` in seconds.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+mod encoded;
 
-use anyhow::{Context, Result, bail, ensure};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
 use sentrycam::config::{Config, MotionConfig};
-use sentrycam::demand::{Demand, Mode, Reads};
+use sentrycam::demand::{Decoder, Demand, Fed, Mark, Mode, Reader};
 use sentrycam::media::pace::Pace;
 use sentrycam::motion::{CellDetector, Detector, GrayFrame, Verdict};
-use sentrycam::time::Pts;
-use serde_json::{Value, json};
+use sentrycam::recording::ring::Item;
+use sentrycam::time::{Mono, Pts};
+use serde_json::json;
 
+use self::encoded::{Clip, Shot, Size, clips, encode};
 use crate::report::{self, Table, word};
 
 /// Labels are exact to about this, in seconds.
 const TOLERANCE: f64 = 1.0;
 /// The first seconds are learned, by the detector and the policy.
 const LEARNED: f64 = 12.0;
-/// Widest picture, as in the agent.
-const WIDTH: usize = 320;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -53,21 +53,6 @@ pub struct Args {
     /// Print the figures as JSON instead of a table
     #[arg(long)]
     json: bool,
-}
-
-/// One access unit and its picture.
-struct Shot {
-    at: Pts,
-    key: bool,
-    bytes: usize,
-    luma: Vec<u8>,
-}
-
-struct Clip {
-    name: String,
-    video: PathBuf,
-    events: Vec<(f64, f64)>,
-    ignore: Vec<(f64, f64)>,
 }
 
 /// What a run over one encoding gave.
@@ -174,187 +159,6 @@ fn motion_config(sensitivity: u8) -> Result<MotionConfig> {
     Ok(config.cameras[0].motion.clone())
 }
 
-fn clips(dir: &Path, only: &str) -> Result<Vec<Clip>> {
-    let mut clips = Vec::new();
-    for entry in std::fs::read_dir(dir).with_context(|| format!("{}", dir.display()))? {
-        let path = entry?.path();
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let video = ["clip.mp4", "input.mkv"]
-            .map(|f| path.join(f))
-            .into_iter()
-            .find(|f| f.exists());
-        let (Some(video), Ok(text)) = (video, std::fs::read_to_string(path.join("events.json")))
-        else {
-            continue;
-        };
-        if !name.contains(only) {
-            continue;
-        }
-        let labels: Value =
-            serde_json::from_str(&text).with_context(|| format!("{name}/events.json"))?;
-        let pair = |a: &Value, b: &Value| Some((a.as_f64()?, b.as_f64()?));
-        let list = |key: &str| labels[key].as_array().cloned().unwrap_or_default();
-        clips.push(Clip {
-            name,
-            video,
-            events: list("events")
-                .iter()
-                .filter_map(|e| pair(&e["start"], &e["end"]))
-                .collect(),
-            ignore: list("ignore")
-                .iter()
-                .filter_map(|e| pair(&e[0], &e[1]))
-                .collect(),
-        });
-    }
-    ensure!(
-        !clips.is_empty(),
-        "no clips in {}: expected NAME/clip.mp4 with NAME/events.json",
-        dir.display()
-    );
-    clips.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(clips)
-}
-
-fn output(command: &mut Command) -> Result<Vec<u8>> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let out = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| name.clone())?;
-    ensure!(
-        out.status.success(),
-        "{name}: {}",
-        String::from_utf8_lossy(&out.stderr)
-    );
-    Ok(out.stdout)
-}
-
-fn probe(video: &Path, entries: &str) -> Result<Value> {
-    let args = [
-        "-v",
-        "error",
-        "-select_streams",
-        "v:0",
-        "-of",
-        "json",
-        "-show_entries",
-    ];
-    let out = output(Command::new("ffprobe").args(args).arg(entries).arg(video))?;
-    Ok(serde_json::from_slice(&out)?)
-}
-
-type Size = (usize, usize);
-
-/// Encodes, and reads back what a camera would have sent.
-fn encode(
-    video: &Path,
-    work: &Path,
-    gop: f64,
-    rate: &str,
-    phase: u32,
-    phases: u32,
-) -> Result<(Size, Vec<Shot>)> {
-    let stream = probe(video, "stream=width,height,r_frame_rate")?["streams"][0].clone();
-    let number = |key: &str| stream[key].as_u64().with_context(|| format!("no {key}"));
-    let (w, h) = (number("width")? as usize, number("height")? as usize);
-    let fps = stream["r_frame_rate"]
-        .as_str()
-        .and_then(|r| r.split_once('/'));
-    let fps = fps.and_then(|(n, d)| Some(n.parse::<f64>().ok()? / d.parse::<f64>().ok()?));
-    let fps = fps
-        .filter(|f| f.is_finite() && *f > 0.0)
-        .context("no frame rate")?;
-    let every = (gop * fps).round().max(1.0);
-    let first = (every * f64::from(phase) / f64::from(phases)).floor();
-    // A first short GOP, then one every so often.
-    let keys = format!("expr:eq(mod(n+{},{every}),0)", every - first);
-    let file = work.join("a.mp4");
-    let mut ffmpeg = Command::new("ffmpeg");
-    ffmpeg.args(["-v", "error", "-y", "-i"]).arg(video);
-    ffmpeg.args([
-        "-an",
-        "-c:v",
-        "libx264",
-        "-preset",
-        "veryfast",
-        "-bf",
-        "0",
-        "-sc_threshold",
-        "0",
-    ]);
-    ffmpeg.args([
-        "-g",
-        "100000",
-        "-pix_fmt",
-        "yuv420p",
-        "-force_key_frames",
-        &keys,
-    ]);
-    match rate {
-        "cbr" => {
-            // 0.1 bit a pixel: a camera of 1080p30 with 6 Mbit/s.
-            let bits = format!("{}", (0.1 * (w * h) as f64 * fps) as u64);
-            ffmpeg.args(["-b:v", &bits, "-maxrate", &bits, "-bufsize", &bits])
-        }
-        _ => ffmpeg.args(["-crf", "26"]),
-    };
-    output(ffmpeg.arg(&file))?;
-    let width = w.min(WIDTH);
-    let height = (h * width).div_ceil(w).max(1);
-    let packets = probe(&file, "packet=pts_time,size,flags")?;
-    let filter = format!("scale={width}:{height}:flags=area,format=gray");
-    let mut decode = Command::new("ffmpeg")
-        .args(["-v", "error", "-i"])
-        .arg(&file)
-        .args([
-            "-fps_mode",
-            "passthrough",
-            "-vf",
-            &filter,
-            "-f",
-            "rawvideo",
-            "-",
-        ])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut pictures = decode.stdout.take().context("no pictures")?;
-    let mut shots = Vec::new();
-    for packet in packets["packets"].as_array().context("no packets")? {
-        let text = |key: &str| {
-            packet[key]
-                .as_str()
-                .with_context(|| format!("a packet without {key}"))
-        };
-        let mut luma = vec![0; width * height];
-        if pictures.read_exact(&mut luma).is_err() {
-            break;
-        }
-        shots.push(Shot {
-            at: Pts::from_duration(Duration::from_secs_f64(
-                text("pts_time")?.parse::<f64>()?.max(0.0),
-            )),
-            key: text("flags")?.contains('K'),
-            bytes: text("size")?.parse()?,
-            luma,
-        });
-    }
-    drop(pictures);
-    ensure!(
-        decode.wait()?.success(),
-        "ffmpeg cannot decode what it encoded"
-    );
-    if shots.is_empty() {
-        bail!("no pictures");
-    }
-    Ok(((width, height), shots))
-}
-
 fn seconds(at: Pts) -> f64 {
     at.0 as f64 / 1e9
 }
@@ -366,68 +170,111 @@ struct Seen {
     gave_up: bool,
 }
 
-/// The detector over a stream, with a decoder that is never behind; `demand` chooses what it sees.
+/// What the reader is given of a shot.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    index: usize,
+    at: Pts,
+    key: bool,
+    bytes: usize,
+}
+
+impl Item for Sent {
+    fn pts(&self) -> Pts {
+        self.at
+    }
+
+    fn is_video(&self) -> bool {
+        true
+    }
+
+    fn is_video_key(&self) -> bool {
+        self.key
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// A decoder that is never behind: what it puts out was decoded before.
+struct Decoded {
+    pace: Pace,
+    run: u64,
+    needs_key: bool,
+    out: VecDeque<(usize, Mark)>,
+    fed: u64,
+    decoded: Vec<bool>,
+}
+
+impl Decoder<Sent> for Decoded {
+    fn push(&mut self, packet: &Sent, _: Mono) -> Fed {
+        if self.needs_key && !packet.key {
+            return Fed::Skipped;
+        }
+        self.needs_key = false;
+        self.fed += 1;
+        self.decoded[packet.index] = true;
+        if !self.pace.choose(packet.at, packet.key) {
+            return Fed::Held;
+        }
+        let mark = Mark {
+            key: packet.key,
+            run: self.run,
+        };
+        self.out.push_back((packet.index, mark));
+        Fed::Taken
+    }
+
+    fn drain(&mut self) {
+        self.needs_key = true;
+    }
+
+    fn rewind(&mut self) -> u64 {
+        self.drain();
+        self.pace.restart();
+        self.run += 1;
+        self.run
+    }
+
+    fn backlog(&self) -> u64 {
+        self.out.len() as u64
+    }
+
+    fn fed(&self) -> u64 {
+        self.fed
+    }
+}
+
+/// The detector over a stream; `demand` chooses what it sees.
 fn watch(
     (width, height): Size,
     shots: &[Shot],
     config: &MotionConfig,
-    mut demand: Option<Demand>,
+    demand: Option<Demand>,
 ) -> Seen {
     let mut detector = CellDetector::new(config);
-    let mut pace = Pace::new(config.fps);
-    let mut seen = Seen {
-        motion: Vec::new(),
+    let mut reader = Reader::new(demand);
+    let mut decoder = Decoded {
+        pace: Pace::new(config.fps),
+        run: 0,
+        needs_key: true,
+        out: VecDeque::new(),
+        fed: 0,
         decoded: vec![false; shots.len()],
-        gave_up: false,
     };
-    let (mut cursor, mut newest): (Option<usize>, Option<Pts>) = (Some(0), None);
-    for (n, shot) in shots.iter().enumerate() {
-        let mut alone = demand
-            .as_mut()
-            .is_some_and(|d| d.packet(shot.at, shot.key, shot.bytes));
-        loop {
-            seen.gave_up |= demand
-                .as_ref()
-                .is_some_and(|d| d.mode() == Mode::TellLittle);
-            let i = match demand.as_ref().map_or(Reads::From(Pts(0)), Demand::reads) {
-                Reads::KeyFrames => {
-                    cursor = None;
-                    if !std::mem::take(&mut alone) || newest.is_some_and(|s| s >= shot.at) {
-                        break;
-                    }
-                    n
-                }
-                Reads::From(from) => {
-                    let begin = || {
-                        shots[..=n]
-                            .iter()
-                            .rposition(|s| s.key && s.at <= from)
-                            .unwrap_or(0)
-                    };
-                    if cursor.is_none() {
-                        pace.restart();
-                    }
-                    let i = *cursor.get_or_insert_with(begin);
-                    if i > n {
-                        break;
-                    }
-                    cursor = Some(i + 1);
-                    i
-                }
-            };
-            seen.decoded[i] = true;
+    let (mut motion, mut gave_up) = (Vec::new(), false);
+    for (index, shot) in shots.iter().enumerate() {
+        let sent = Sent {
+            index,
+            at: shot.at,
+            key: shot.key,
+            bytes: shot.bytes,
+        };
+        let now = Mono(shot.at.0);
+        reader.push(&sent, Some(&mut decoder), now);
+        while let Some((i, mark)) = decoder.out.pop_front() {
             let s = &shots[i];
-            if !(pace.due(s.at) || s.key && pace.key_due(s.at)) {
-                continue;
-            }
-            if s.key {
-                pace.take_key(s.at);
-            } else {
-                pace.take(s.at);
-            }
-            if newest.is_some_and(|newest| s.at <= newest) {
-                continue;
-            }
             let frame = GrayFrame {
                 luma: &s.luma,
                 width,
@@ -435,20 +282,22 @@ fn watch(
                 stride: width,
                 pts: s.at,
             };
-            if s.key && demand.as_mut().is_some_and(|d| !d.key_picture(&frame)) {
-                continue;
+            if reader.picture(&frame, mark) {
+                let verdict = detector.observe(&frame);
+                if let Verdict::Motion(activity) = &verdict {
+                    motion.push((seconds(activity.since), seconds(s.at)));
+                }
+                reader.verdict(&verdict);
             }
-            newest = Some(s.at);
-            let verdict = detector.observe(&frame);
-            if let Verdict::Motion(activity) = &verdict {
-                seen.motion.push((seconds(activity.since), seconds(s.at)));
-            }
-            if let Some(demand) = &mut demand {
-                demand.verdict(s.at, &verdict);
-            }
+            gave_up |= reader.mode() == Some(Mode::TellLittle);
+            reader.feed(&mut decoder, now);
         }
     }
-    seen
+    Seen {
+        motion,
+        decoded: decoder.decoded,
+        gave_up,
+    }
 }
 
 fn judge(clip: &Clip, size: Size, shots: &[Shot], config: &MotionConfig, sum: &mut Outcome) {

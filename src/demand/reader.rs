@@ -10,13 +10,10 @@
 
 use std::time::Duration;
 
-use super::decoders::Current;
+use super::{Demand, Mode, REACH, Reads};
 use crate::config::MotionConfig;
-use crate::demand::{Demand, Mode, REACH, Reads};
-use crate::media::sampler::{Fed, Mark};
-use crate::media::{OwnedGray, Packet, Track};
-use crate::motion::Verdict;
-use crate::recording::ring::{Limits, Ring};
+use crate::motion::{GrayFrame, Verdict};
+use crate::recording::ring::{Item, Limits, Ring};
 use crate::time::{Mono, Pts};
 
 /// Bytes of packets that are referred to: 10 s at 25 Mbit/s. When full the oldest GOPs go.
@@ -26,10 +23,48 @@ const AHEAD: u64 = 24;
 /// Packets after which the share is counted half, so that it is that of the last minutes: five at 30 a second.
 const FORGET: u64 = 9_000;
 
+/// What is known of a chosen picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// A key frame.
+    pub key: bool,
+    /// Times that the decoder had been rewound when it was chosen.
+    pub run: u64,
+}
+
+/// What became of a packet that a decoder was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fed {
+    /// A chosen picture: the decoder has it and all that it needs.
+    Taken,
+    /// Waits for the next chosen picture, which may need it.
+    Held,
+    /// Not needed: audio, before the first key frame, or a picture that nothing refers to and that is not wanted.
+    Skipped,
+    /// The decoder is behind; the next key frame is taken again.
+    Dropped,
+    /// The decoder has failed; stop it.
+    Failed,
+}
+
+/// A decoder as the reader sees it. It chooses the pictures that come out, with their [`Mark`].
+pub trait Decoder<P> {
+    /// Gives it the next packet. Does not block.
+    fn push(&mut self, packet: &P, now: Mono) -> Fed;
+    /// Makes it deliver all it holds; the next packet is a key frame.
+    fn drain(&mut self);
+    /// The next packet is a key frame from before. Returns the number of the new run.
+    fn rewind(&mut self) -> u64;
+    /// Packets that it was given and has not taken yet.
+    fn backlog(&self) -> u64;
+    /// Packets that were decoded or will be.
+    fn fed(&self) -> u64;
+}
+
 /// Reads one stream; see the module.
 #[derive(Debug)]
-pub struct Reader {
-    ring: Ring<Packet>,
+pub struct Reader<P> {
+    ring: Ring<P>,
     /// `None`: everything is decoded.
     demand: Option<Demand>,
     /// Number of the next packet to decode; `None` while key frames are decoded alone.
@@ -47,9 +82,9 @@ pub struct Reader {
     lost: u64,
 }
 
-impl Reader {
+impl<P: Item + Clone> Reader<P> {
     /// An empty one; with `demand`, only what that wants is decoded.
-    pub fn new(demand: Option<Demand>) -> Reader {
+    pub fn new(demand: Option<Demand>) -> Reader<P> {
         Reader {
             ring: Ring::new(Limits {
                 pre_roll: REACH,
@@ -88,8 +123,8 @@ impl Reader {
     }
 
     /// The next packet of the stream. `false`: the decoder failed.
-    pub fn push(&mut self, packet: &Packet, decoder: Option<&mut Current>, now: Mono) -> bool {
-        if packet.track != Track::Video {
+    pub fn push(&mut self, packet: &P, decoder: Option<&mut impl Decoder<P>>, now: Mono) -> bool {
+        if !packet.is_video() {
             return true;
         }
         self.count();
@@ -103,12 +138,12 @@ impl Reader {
         let alone = self
             .demand
             .as_mut()
-            .is_some_and(|d| d.packet(packet.pts, packet.key, packet.size()));
+            .is_some_and(|d| d.packet(packet.pts(), packet.is_video_key(), packet.bytes()));
         self.follow();
         let Some(decoder) = decoder else { return true };
         if alone && self.cursor.is_none() {
             return self.give(packet, decoder, now) && {
-                decoder.sampler().drain();
+                decoder.drain();
                 true
             };
         }
@@ -116,13 +151,13 @@ impl Reader {
     }
 
     /// Gives the decoder what it can take. `false`: it failed.
-    pub fn feed(&mut self, decoder: &mut Current, now: Mono) -> bool {
+    pub fn feed(&mut self, decoder: &mut impl Decoder<P>, now: Mono) -> bool {
         if let Some(cursor) = self.cursor
             && let Some((_, next)) = self.ring.at(cursor)
             && self
                 .ring
                 .newest()
-                .is_some_and(|n| n.since(next.pts) > REACH)
+                .is_some_and(|n| n.since(next.pts()) > REACH)
             && let Some(newest) = self.ring.number_of_key(Pts(u64::MAX))
             && newest > cursor
         {
@@ -131,7 +166,7 @@ impl Reader {
             self.rewind = true;
         }
         while let Some(cursor) = self.cursor
-            && decoder.sampler().backlog() < AHEAD
+            && decoder.backlog() < AHEAD
         {
             let Some((number, packet)) = self.ring.at(cursor) else {
                 break;
@@ -150,13 +185,13 @@ impl Reader {
     }
 
     /// `false`: the decoder failed.
-    fn give(&mut self, packet: &Packet, decoder: &mut Current, now: Mono) -> bool {
+    fn give(&mut self, packet: &P, decoder: &mut impl Decoder<P>, now: Mono) -> bool {
         if std::mem::take(&mut self.rewind) {
-            self.run = decoder.sampler().rewind();
+            self.run = decoder.rewind();
         }
-        let before = decoder.sampler().counts().fed;
+        let before = decoder.fed();
         let fed = decoder.push(packet, now);
-        let taken = decoder.sampler().counts().fed - before;
+        let taken = decoder.fed() - before;
         self.fed += taken;
         self.totals.0 += taken;
         self.lost += u64::from(fed == Fed::Dropped);
@@ -164,22 +199,21 @@ impl Reader {
     }
 
     /// The packet of the key frame at `pts`, while it is remembered.
-    pub fn key_at(&self, pts: Pts) -> Option<&Packet> {
+    pub fn key_at(&self, pts: Pts) -> Option<&P> {
         let number = self.ring.number_of_key(pts)?;
         let (_, packet) = self.ring.at(number)?;
-        (packet.pts == pts).then_some(packet)
+        (packet.pts() == pts).then_some(packet)
     }
 
     /// A picture came out of the decoder; answers whether the detector may see it.
-    pub fn picture(&mut self, frame: &OwnedGray, mark: Mark) -> bool {
-        tracing::trace!(pts = frame.pts.0, ?mark, run = self.run, seen = ?self.seen, mode = ?self.mode(), "picture");
+    pub fn picture(&mut self, frame: &GrayFrame<'_>, mark: Mark) -> bool {
         // What was in the decoder before it is rewound comes again, in order.
         if self.rewind || mark.run != self.run || self.seen.is_some_and(|seen| frame.pts <= seen) {
             return false;
         }
         if mark.key
             && let Some(demand) = &mut self.demand
-            && !demand.key_picture(&frame.view())
+            && !demand.key_picture(frame)
         {
             self.follow();
             return false;

@@ -240,6 +240,9 @@ impl Demand {
     pub fn verdict(&mut self, pts: Pts, verdict: &Verdict) {
         let hold = match verdict {
             Verdict::Motion(_) => {
+                if self.mode == Mode::Looking && !self.look.by_size && !self.look.found {
+                    self.sizes.moved();
+                }
                 self.last_motion = Some(pts);
                 self.look.found = true;
                 HOLD

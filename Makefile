@@ -2,7 +2,7 @@
 # make test                                               everything that CI runs
 # make bench                                              figures, into target/bench/*.json and on the screen
 # make bench-motion [DIR=footage] [OPTIONS=--fast]        detection beside OpenCV, motion and GStreamer: quality, cost, recall
-# make fuzz-motion [ROUNDS=2000]                          the detector on any bytes
+# make fuzz-motion [ROUNDS=2000]                          the detector on any bytes, decode on demand on any stream
 # make deb [ARCH=amd64|arm64|armhf]                        target/deb/sentrycam_VERSION_ARCH.deb
 # make package-test                                       its contents, and its life in a clean Debian 12 and 13 (root)
 # make reproducible                                       builds it twice, in two places, and compares
@@ -104,7 +104,7 @@ endif
 
 fuzz-motion: ROUNDS = 2000
 fuzz-motion:
-	MOTION_ROUNDS=$(ROUNDS) $(CARGO) test --workspace --lib motion::tests::no_size -- --nocapture
+	MOTION_ROUNDS=$(ROUNDS) $(CARGO) test --workspace --lib -- --nocapture motion::tests::no_ demand::fuzz media::pace
 
 deb:
 	@cross/deps.sh $(PACKAGING)

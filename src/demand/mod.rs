@@ -56,6 +56,8 @@ const PURSE: f32 = 24.0;
 const PAUSE: Duration = Duration::from_secs(60);
 /// Key frames tell enough again when a smaller share of the quiet ones is suspicious.
 const CALM: f32 = 0.08;
+/// A position so much before the newest is a step backwards of the clock, and no picture that comes out of order.
+const BACK: Duration = Duration::from_secs(2);
 /// Short GOPs in a row after a long one before key frames are trusted, doubled each time up to the most.
 const SHORT_GOPS: (u32, u32) = (6, 96);
 /// The ring must go back this far, so that a stretch is still there when its key frame has been judged.
@@ -101,6 +103,7 @@ pub struct Demand {
     look: Look,
     /// Seconds that may be spent for nothing.
     purse: f32,
+    /// Newest position.
     last: Option<Pts>,
     since: Pts,
     /// Share of the quiet key frames that were suspicious lately.
@@ -170,10 +173,14 @@ impl Demand {
     /// The next video packet of the stream, decoded or not. True: a key frame that is to be decoded alone.
     pub fn packet(&mut self, pts: Pts, key: bool, bytes: usize) -> bool {
         self.begun.get_or_insert(pts);
-        if let Some(last) = self.last.replace(pts) {
+        if let Some(last) = self.last {
             let passed = pts.since(last).min(LONGEST).as_secs_f32();
             self.purse = (self.purse + passed * BUDGET).min(PURSE);
+            if last.since(pts) > BACK {
+                self.go_back(pts);
+            }
         }
+        self.last = self.last.max(Some(pts));
         if key {
             self.gops.key(pts);
             self.sizes.gop();
@@ -205,6 +212,9 @@ impl Demand {
     /// A key frame was decoded, in order. True: the detector may see it. False: what came before it is to be seen
     /// first; it comes again ([`Self::reads`]).
     pub fn key_picture(&mut self, frame: &GrayFrame<'_>) -> bool {
+        if self.is_from_before(frame.pts) {
+            return true;
+        }
         let finding = self.judge.observe(frame);
         let suspicious = matches!(finding, Finding::Change(c) if c >= 1.0);
         self.warmed = finding != Finding::Learning;
@@ -240,8 +250,14 @@ impl Demand {
 
     /// What the detector said of the picture at `pts`, key frame or not.
     pub fn verdict(&mut self, pts: Pts, verdict: &Verdict) {
+        if self.is_from_before(pts) {
+            return;
+        }
         let hold = match verdict {
             Verdict::Motion(_) => {
+                if self.mode == Mode::Looking && !self.look.by_size && !self.look.found {
+                    self.sizes.moved();
+                }
                 self.last_motion = Some(pts);
                 self.look.found = true;
                 HOLD
@@ -265,6 +281,24 @@ impl Demand {
             }
             _ => {}
         }
+    }
+
+    /// The clock went backwards: positions from before mean nothing, and what was to end then ends soon.
+    fn go_back(&mut self, pts: Pts) {
+        self.last = None;
+        (self.begun, self.since) = (Some(pts), pts);
+        (self.judged, self.sent, self.last_motion) = (None, None, None);
+        self.gops.key = Some(pts);
+        self.look.from = pts;
+        self.look.until = pts + CONFIRM;
+        if let Reads::From(from) = &mut self.reads {
+            *from = pts;
+        }
+    }
+
+    /// Later than every packet: it was in the decoder when the clock went backwards.
+    fn is_from_before(&self, pts: Pts) -> bool {
+        self.last.is_some_and(|last| pts > last)
     }
 
     fn look(&mut self, from: Pts, at: Pts, by_size: bool) {
@@ -351,6 +385,8 @@ impl Gops {
     }
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;

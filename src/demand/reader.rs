@@ -17,9 +17,9 @@ use crate::recording::ring::{Item, Limits, Ring};
 use crate::time::{Mono, Pts};
 
 /// Bytes of packets that are referred to: 10 s at 25 Mbit/s. When full the oldest GOPs go.
-const RING_BYTES: usize = 32 << 20;
+pub(super) const RING_BYTES: usize = 32 << 20;
 /// Packets given to the decoder ahead of what it does.
-const AHEAD: u64 = 24;
+pub(super) const AHEAD: u64 = 24;
 /// Packets after which the share is counted half, so that it is that of the last minutes: five at 30 a second.
 const FORGET: u64 = 9_000;
 
@@ -37,7 +37,7 @@ pub struct Mark {
 pub enum Fed {
     /// A chosen picture: the decoder has it and all that it needs.
     Taken,
-    /// Waits for the next chosen picture, which may need it.
+    /// No chosen picture, but the next one may need it.
     Held,
     /// Not needed: audio, before the first key frame, or a picture that nothing refers to and that is not wanted.
     Skipped,
@@ -281,5 +281,17 @@ impl<P: Item + Clone> Reader<P> {
         } else {
             Duration::from_secs(2)
         }
+    }
+
+    /// The policy; only where there is one.
+    #[cfg(test)]
+    pub(super) fn demand(&self) -> &Demand {
+        self.demand.as_ref().expect("a policy")
+    }
+
+    /// What is remembered.
+    #[cfg(test)]
+    pub(super) fn ring(&self) -> &Ring<P> {
+        &self.ring
     }
 }

@@ -3,7 +3,8 @@
 //! Bytes are summed over windows of [`WINDOW`]; the largest window of a GOP (as a logarithm) is what is compared. Mean and
 //! deviation are learned from GOPs in which nothing moved. On a camera with constant quality a moving body multiplies
 //! the bytes; at a constant bit rate, in wind or in noise it does not, and the judge is told how often it cried wolf:
-//! an alarm without motion raises the threshold, many in a row switch it off until it would have been right again.
+//! an alarm without motion raises the threshold, many in a row switch it off until it would have been right again: motion
+//! that something else found, in pictures as large as they need be at the start, lowers it.
 //!
 //! Sizes only ever cause more decoding; they never spare any.
 
@@ -102,6 +103,15 @@ impl Sizes {
         self.factor = factor.clamp(FACTOR.0, FACTOR.1);
     }
 
+    /// Something else found motion, just now: would sizes have told of it at the first threshold?
+    pub fn moved(&mut self) {
+        let largest = self.largest.max(self.finished);
+        let limit = FLOOR.max(FACTOR.0 * self.deviation);
+        if self.learned >= WARM_UP && largest > 0 && (largest as f32).ln() > self.mean + limit {
+            self.answered(true);
+        }
+    }
+
     /// Whether sizes are used on this camera.
     pub fn is_informative(&self) -> bool {
         self.learned >= WARM_UP && self.limit() < 1.5
@@ -115,5 +125,42 @@ impl Sizes {
         self.is_informative()
             && self.largest > 0
             && (self.largest as f32).ln() > self.mean + self.limit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A GOP of two seconds at ten pictures a second, all of this size; whether it is suspicious.
+    fn gop(sizes: &mut Sizes, n: u64, bytes: usize) -> bool {
+        sizes.gop();
+        let large = |i: u64| sizes.picture(Pts((n * 20 + i) * 100_000_000), bytes);
+        (1..20).map(large).filter(|l| *l).count() > 0
+    }
+
+    #[test]
+    fn who_cried_wolf_is_believed_again_once_it_would_have_been_right() {
+        let mut sizes = Sizes::default();
+        // A scene whose pictures vary by themselves.
+        for n in 0..40 {
+            gop(&mut sizes, n, 2_000 + n as usize % 3 * 300);
+            sizes.learn();
+        }
+        assert!(sizes.is_informative());
+        while sizes.is_informative() {
+            sizes.answered(false);
+        }
+        assert!(!gop(&mut sizes, 40, 60_000), "it is silent");
+        sizes.moved();
+        assert!(sizes.is_informative(), "once was enough here");
+        assert!(gop(&mut sizes, 41, 60_000));
+        // Motion that did not show in the sizes says nothing for them.
+        sizes.answered(false);
+        assert!(!sizes.is_informative());
+        gop(&mut sizes, 42, 2_300);
+        gop(&mut sizes, 43, 2_300);
+        sizes.moved();
+        assert!(!sizes.is_informative());
     }
 }

@@ -364,21 +364,4 @@ proptest! {
             prop_assert!((n..shots.len()).take_while(next).all(|i| shell.decoded.contains(&i)), "after {n}");
         }
     }
-
-    #[test]
-    fn nothing_panics_on_any_packets_pictures_and_clocks(
-        calls in prop::collection::vec((any::<u64>(), any::<bool>(), any::<usize>(), 0..4u8), 0..200),
-        size in (0..40usize, 0..40usize),
-        luma in prop::collection::vec(any::<u8>(), 0..1600),
-    ) {
-        let mut demand = Demand::new(&config());
-        for (pts, key, bytes, what) in calls {
-            let frame = GrayFrame { luma: &luma, width: size.0, height: size.1, stride: size.0, pts: Pts(pts) };
-            match what {
-                0 | 1 => { demand.packet(Pts(pts), key, bytes); }
-                2 => { demand.key_picture(&frame); }
-                _ => demand.verdict(Pts(pts), if key { &Verdict::SceneChanged } else { &Verdict::Quiet }),
-            }
-        }
-    }
 }

@@ -162,7 +162,10 @@ impl Rising {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::motion::synthetic::rounds;
 
     fn chosen(fps: f32, pictures: impl Iterator<Item = u64>) -> Vec<u64> {
         let mut pace = Pace::new(fps);
@@ -251,5 +254,79 @@ mod tests {
             rising.at(s(1)) > newest,
             "the camera's clock went backwards"
         );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4 * rounds(), failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_the_clock_does_pictures_are_chosen_about_so_often(
+            fps in prop_oneof![4 => 1.0f32..30.0, 1 => prop::sample::select(vec![0.0, -1.0, 0.01, 1e9, f32::NAN, f32::INFINITY])],
+            steps in prop::collection::vec((prop_oneof![20 => 0i64..200, 1 => -100_000i64..100_000, 1 => any::<i64>()], prop::bool::weighted(0.1)), 1..300),
+        ) {
+            let mut pace = Pace::new(fps);
+            let interval = pace.interval;
+            let (mut at, mut last) = (Pts(1_000_000_000_000), None::<Pts>);
+            // A stretch of rising time: its begin, and the pictures between key frames chosen since.
+            let (mut begin, mut chosen, mut keys) = (at, 0u32, 0u32);
+            for (by, key) in steps {
+                let before = at;
+                at = Pts(at.0.saturating_add_signed(by.saturating_mul(1_000_000)).min(1 << 62));
+                if at < before {
+                    (begin, chosen, keys) = (at, 0, 0);
+                }
+                let wanted = if key { pace.key_due(at) } else { pace.due(at) };
+                if wanted {
+                    if key { pace.take_key(at) } else { pace.take(at) }
+                    last = Some(at);
+                    chosen += 1;
+                    keys += u32::from(key);
+                } else {
+                    let last = last.expect("the first picture is chosen");
+                    let away = at.since(last).max(last.since(at));
+                    prop_assert!(away <= interval * 3, "{:?} without a picture, every {:?}", away, interval);
+                }
+                // A key frame begins the grid anew, three fifths of an interval early at most.
+                let even = interval * (chosen - keys).saturating_sub(2 + keys);
+                prop_assert!(even <= at.since(begin) + interval * 2, "{} pictures in {:?}", chosen, at.since(begin));
+            }
+        }
+
+        #[test]
+        fn the_decoders_time_rises_from_run_to_run_and_pictures_are_known_again(
+            steps in prop::collection::vec((prop_oneof![12 => 0i64..2_000, 2 => -1_500i64..0, 1 => any::<i64>()], 0..12u8), 1..300),
+        ) {
+            let (mut rising, mut wanted) = (Rising::default(), Wanted::default());
+            let (mut pts, mut run, mut zero) = (Pts(5_000_000_000), 0u64, None::<(Pts, Pts)>);
+            let mut newest = Pts(0);
+            for (by, what) in steps {
+                if what == 0 {
+                    rising.restart();
+                    (run, zero) = (run + 1, None);
+                }
+                pts = Pts(pts.0.saturating_add_signed(by.saturating_mul(1_000_000)).min(1 << 60));
+                if zero.is_some_and(|(first, _)| first.since(pts) > BETWEEN) {
+                    zero = None;
+                }
+                let at = rising.at(pts);
+                match zero {
+                    Some((first, zero)) if pts >= first => prop_assert_eq!(at.since(zero), pts.since(first)),
+                    Some((first, zero)) => prop_assert_eq!(zero.since(at), first.since(pts)),
+                    None => {
+                        prop_assert!(at >= newest + BETWEEN, "a run begins after all of the one before");
+                        zero = Some((pts, at));
+                    }
+                }
+                newest = newest.max(at);
+                let mark = Mark { key: what == 1, run };
+                wanted.add(at, pts, mark);
+                prop_assert!(wanted.0.len() <= MOST_WANTED && !wanted.is_empty());
+                prop_assert!(wanted.0.iter().is_sorted_by_key(|w| w.at) && wanted.0.iter().all(|w| w.mark.run == run));
+                if what % 3 == 0 {
+                    prop_assert_eq!(wanted.is(at), Some((pts, mark)));
+                    prop_assert!(wanted.is_empty());
+                }
+            }
+        }
     }
 }

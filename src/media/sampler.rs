@@ -35,6 +35,10 @@ use crate::time::Pts;
 /// frame.
 pub const QUEUE_PACKETS: u64 = 60;
 
+/// Packets that wait for a chosen picture; when there are more, the decoder has them before one is chosen. Half of the
+/// queue, so that it is full only where the decoder is behind, however seldom pictures are chosen.
+const HELD_PACKETS: usize = QUEUE_PACKETS as usize / 2;
+
 /// How long [`Sampler::stop`] waits for the decoder to end.
 pub const STOP_LIMIT: Duration = Duration::from_secs(2);
 
@@ -84,7 +88,7 @@ pub struct Sampler {
     shared: Arc<Shared>,
     pace: Pace,
     nal: Option<Nal>,
-    /// Packets since the last chosen picture, at most [`QUEUE_PACKETS`].
+    /// Packets since the last chosen picture that the decoder does not have, at most [`HELD_PACKETS`].
     held: Vec<gst::Buffer>,
     /// The decoder can only begin at a key frame: at the start, after a drain, after a loss.
     needs_key: bool,
@@ -221,19 +225,26 @@ impl Sampler {
         self.behind = false;
         self.held.push(buffer);
         if !wanted {
-            return Fed::Held;
+            let full = self.held.len() >= HELD_PACKETS;
+            return if full && !self.give() {
+                Fed::Failed
+            } else {
+                Fed::Held
+            };
         }
         let mark = Mark {
             key: packet.key,
             run: self.run,
         };
         self.shared.wanted().add(at, packet.pts, mark);
+        if self.give() { Fed::Taken } else { Fed::Failed }
+    }
+
+    /// Gives the decoder what is held. `false`: it failed.
+    fn give(&mut self) -> bool {
         self.fed += self.held.len() as u64;
         let group: gst::BufferList = self.held.drain(..).collect();
-        match self.source.push_buffer_list(group) {
-            Ok(_) => Fed::Taken,
-            Err(_) => Fed::Failed,
-        }
+        self.source.push_buffer_list(group).is_ok()
     }
 
     /// Makes the decoder deliver all it holds now; the next packet must be a key frame. Without it a picture may wait in

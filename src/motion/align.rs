@@ -440,3 +440,7 @@ fn shrink(from: &[i16], w: usize, h: usize, to: &mut [i16], tw: usize) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "reference/align.rs"]
+mod reference;

@@ -1,4 +1,9 @@
 //! The stages that are written for whole rows, checked against plain code that says what they mean, pixel by pixel.
+//!
+//! Here laying, comparing and voting; `reference/` has the others. Those that look into a stage are its own submodules.
+
+mod groups;
+mod moments;
 
 use proptest::prelude::*;
 
@@ -11,7 +16,7 @@ use super::vote::{self, Ballot};
 use crate::time::Pts;
 
 /// Bytes that look like a picture: flat parts, steps and noise.
-fn bytes(n: usize, seed: u64) -> Vec<u8> {
+pub(super) fn bytes(n: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     (0..n)
         .map(|i| {
@@ -29,7 +34,7 @@ fn bytes(n: usize, seed: u64) -> Vec<u8> {
         .collect()
 }
 
-fn plane(w: usize, h: usize, seed: u64, most: u8) -> Plane {
+pub(super) fn plane(w: usize, h: usize, seed: u64, most: u8) -> Plane {
     let mut p = Plane::new(w, h, 0);
     let values = bytes(w * h, seed);
     for y in 0..h {

@@ -267,3 +267,7 @@ fn follow_flicker(flicker: &mut [u8], votes: &[u8], before: &[u8], label: &[u8])
             .saturating_add(changed * FLICKER);
     }
 }
+
+#[cfg(test)]
+#[path = "reference/noise.rs"]
+mod reference;

@@ -152,3 +152,9 @@ pub fn moving(verdicts: &[(f32, Verdict)]) -> Vec<f32> {
         .map(|(t, _)| *t)
         .collect()
 }
+
+/// Rounds of what hunts for faults; `MOTION_ROUNDS` makes it a longer hunt (`make fuzz-motion`).
+pub fn rounds() -> u32 {
+    let asked = std::env::var("MOTION_ROUNDS").ok();
+    asked.and_then(|r| r.parse().ok()).unwrap_or(24)
+}

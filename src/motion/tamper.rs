@@ -202,6 +202,10 @@ fn correlation(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[cfg(test)]
+#[path = "reference/view.rs"]
+mod reference;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::synthetic::{Body, Wall, config, moving, play, pts, rectangle};
+use super::synthetic::{Body, Wall, config, moving, play, pts, rectangle, rounds};
 use super::*;
 
 /// No motion at any time.
@@ -395,12 +395,6 @@ proptest! {
             }
         }
     }
-}
-
-/// `MOTION_ROUNDS` makes it a longer hunt (`make fuzz-motion`).
-fn rounds() -> u32 {
-    let asked = std::env::var("MOTION_ROUNDS").ok();
-    asked.and_then(|r| r.parse().ok()).unwrap_or(24)
 }
 
 proptest! {

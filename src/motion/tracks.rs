@@ -195,8 +195,7 @@ impl Tracks {
                         track.id = self.newest;
                     }
                 }
-                None if self.tracks.len() < MAX_TRACKS => self.tracks.push(Track::new(*blob, pts)),
-                None => {}
+                None => self.tracks.push(Track::new(*blob, pts)),
             }
         }
         for t in &mut self.tracks {
@@ -205,6 +204,11 @@ impl Tracks {
             }
         }
         self.tracks.retain(|t| t.misses <= MISSES);
+        if self.tracks.len() > MAX_TRACKS {
+            self.tracks
+                .sort_by(|a, b| b.blob.mass.total_cmp(&a.blob.mass));
+            self.tracks.truncate(MAX_TRACKS);
+        }
     }
 }
 
@@ -269,6 +273,26 @@ mod tests {
     fn what_jumps_about_is_not_confirmed() {
         let b = |x| Some(blob(x, 60.0));
         assert_eq!(run(&[b(2), b(40), b(70), b(20), b(60)]), None);
+    }
+
+    #[test]
+    fn where_there_are_too_many_the_lightest_give_way_to_a_newcomer() {
+        let mut tracks = Tracks::default();
+        // Two frames of far more light things than are followed, each elsewhere.
+        for frame in 0..2u64 {
+            let many: Vec<Blob> = (0..24u16)
+                .map(|i| blob(200 + 400 * i + 200 * frame as u16, 20.0 + f32::from(i)))
+                .collect();
+            tracks.observe(&many, Pts(frame * 200_000_000), 0.2);
+        }
+        assert_eq!(tracks.iter().count(), MAX_TRACKS);
+        let lightest = |t: &Tracks| t.iter().map(|t| t.blob.mass).fold(f32::MAX, f32::min);
+        assert_eq!(lightest(&tracks), 28.0);
+        for i in 2..5u64 {
+            tracks.observe(&[blob(i as u16 * 4, 60.0)], Pts(i * 200_000_000), 0.2);
+        }
+        let newcomer = tracks.iter().find_map(|t| t.moving(50.0, NEED));
+        assert_eq!(newcomer, Some(Pts(400_000_000)));
     }
 
     #[test]

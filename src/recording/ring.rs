@@ -84,7 +84,9 @@ impl<T: Item> Ring<T> {
     /// is dropped, since a clip over the seam would show a wrong time.
     pub fn push(&mut self, item: T) {
         if item.is_video_key() {
-            if !self.items.is_empty() && item.pts() <= self.newest {
+            // Of an empty ring, too, whose last GOP was too large: others remember where the stream was.
+            let known = !self.items.is_empty() || self.newest > Pts(0);
+            if known && item.pts() <= self.newest {
                 self.clear();
                 self.losses.resets += 1;
             }

@@ -124,6 +124,22 @@ fn a_gop_larger_than_the_bound_goes_as_a_whole_and_is_counted() {
 }
 
 #[test]
+fn a_clock_that_goes_backwards_is_noticed_by_a_ring_that_overflowed() {
+    let mut r = ring(10_000, 1_000);
+    r.push(unit(5_000, true));
+    r.push(Unit {
+        bytes: 2_000,
+        ..unit(5_040, false)
+    });
+    assert_eq!((r.gops(), r.losses().gops), (0, 1));
+    r.push(unit(80, true));
+    assert_eq!((r.gops(), r.losses().resets), (1, 1));
+    r.clear();
+    r.push(unit(40, true));
+    assert_eq!(r.losses().resets, 1, "another session is no step backwards");
+}
+
+#[test]
 fn a_clock_that_goes_backwards_starts_again() {
     let mut r = ring(10_000, 1 << 20);
     for i in 0..30u64 {

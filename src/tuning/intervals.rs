@@ -42,7 +42,8 @@ pub struct Tally {
     pub false_seconds: f64,
     /// Length of what was seen.
     pub seconds: f64,
-    /// For each event found, how long after its beginning it was first detected; 0 where detection already ran.
+    /// For each event found, how long after its beginning the detection began, negative where it was before. A detection
+    /// that runs on from an earlier event says nothing of a beginning and is left out.
     pub late: Vec<f64>,
 }
 
@@ -60,11 +61,19 @@ impl Tally {
 
     /// Median of [`Tally::late`]; nothing where nothing was found.
     pub fn median_late(&self) -> Option<f64> {
-        let mut late = self.late.clone();
-        late.sort_by(f64::total_cmp);
-        let n = late.len();
-        (n > 0).then(|| (late[(n - 1) / 2] + late[n / 2]) / 2.0)
+        median(self.late.clone())
     }
+
+    /// How far detections begin from their events in the median, too early being as wrong as too late.
+    pub fn start_error(&self) -> Option<f64> {
+        median(self.late.iter().map(|l| l.abs()).collect())
+    }
+}
+
+fn median(mut v: Vec<f64>) -> Option<f64> {
+    v.sort_by(f64::total_cmp);
+    let n = v.len();
+    (n > 0).then(|| (v[(n - 1) / 2] + v[n / 2]) / 2.0)
 }
 
 /// Joins what moved frame by frame: `since` when and until when, in order.
@@ -103,11 +112,13 @@ pub fn score(labels: &Labels, detected: &[Interval]) -> Tally {
         let first = detected
             .iter()
             .filter(|d| overlap(**d, wide) > 0.0 || (d.0 == d.1 && wide.0 <= d.0 && d.0 <= wide.1))
-            .map(|d| d.0.max(event.0))
-            .min_by(f64::total_cmp);
+            .min_by(|a, b| a.0.total_cmp(&b.0));
         if let Some(first) = first {
             tally.found += 1;
-            tally.late.push(first - event.0);
+            let runs_on = |e: &&Interval| e.0 < event.0 && overlap(*first, **e) > 0.0;
+            if !labels.events.iter().any(|e| runs_on(&e)) {
+                tally.late.push(first.0 - event.0);
+            }
         }
     }
     for d in detected {
@@ -162,6 +173,16 @@ mod tests {
         // 3 s at the beginning, 3 s beyond 12 + 5.
         assert!((t.false_seconds - 6.0).abs() < 1e-9);
         assert_eq!(t.median_late(), Some(0.5));
+    }
+
+    #[test]
+    fn a_detection_that_begins_too_early_is_as_wrong_as_one_that_begins_too_late() {
+        let t = score(&labels(), &[(8.0, 12.0), (31.0, 40.0)]);
+        assert_eq!(t.late, [-2.0, 1.0]);
+        assert_eq!((t.median_late(), t.start_error()), (Some(-0.5), Some(1.5)));
+        // One detection over both events has one beginning.
+        let t = score(&labels(), &[(10.25, 40.0)]);
+        assert_eq!((t.found, t.late), (2, vec![0.25]));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::process::Command;
 use sentrycam_testcam::{Codec, Options, Picture, Scene, Source, TestCamera, read_counter};
 use serde_json::Value;
 
-use crate::fixture::ffprobe;
+use crate::fixture::{ffprobe, footage};
 use crate::running::Running;
 
 pub const WIDTH: usize = 640;
@@ -259,17 +259,7 @@ fn an_event_goes_on_in_another_clip_when_the_picture_changes_its_size() {
 
 #[test]
 fn real_footage_becomes_one_event_at_the_right_time() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/footage");
-    let made = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/footage.sh"))
-        .arg(&dir)
-        .status()
-        .unwrap();
-    assert!(made.success());
-    let footage = dir.join("pedestrians.mp4");
-    assert!(
-        footage.exists(),
-        "the Debian package opencv-doc cannot be had: is apt set up?"
-    );
+    let footage = footage();
     let mut agent = Running::start(&format!(
         "[[camera]]\nid = \"street\"\nfile = \"{}\"\n",
         footage.display()

@@ -1,6 +1,6 @@
 //! Real encoded packets, and what ffprobe says of a file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -75,6 +75,33 @@ pub fn audio(seconds: u32) -> (gst::Caps, Vec<Packet>) {
         ),
         Track::Audio,
     )
+}
+
+/// The video packets of an H.264 MP4, as a camera would have sent them.
+pub fn recorded(path: &Path) -> (gst::Caps, Vec<Packet>) {
+    gst::init().unwrap();
+    let caps = "video/x-h264,stream-format=avc,alignment=au";
+    let path = path.display();
+    run(
+        &format!("filesrc location={path} ! qtdemux ! h264parse ! {caps}"),
+        Track::Video,
+    )
+}
+
+/// Real, public footage: 14 s of stillness, 16 s of people who walk (768×576 at 15 a second, key frames every 2 s).
+pub fn footage() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dir = root.join("target/footage");
+    let made = Command::new(root.join("tests/footage.sh"))
+        .arg(&dir)
+        .status();
+    let clip = dir.join("pedestrians.mp4");
+    assert!(
+        made.unwrap().success() && clip.exists(),
+        "{} is missing and cannot be made: run `make footage` (it takes Debian's opencv-doc: is apt set up?)",
+        clip.display()
+    );
+    clip
 }
 
 fn run(description: &str, track: Track) -> (gst::Caps, Vec<Packet>) {

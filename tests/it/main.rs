@@ -33,6 +33,7 @@ mod foreign;
 mod foreign_command;
 mod foreign_mqtt;
 mod foreign_seal;
+mod golden;
 mod image;
 mod link;
 mod link_agent;

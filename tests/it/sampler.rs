@@ -117,6 +117,31 @@ fn what_a_key_frame_overtakes_is_never_decoded() {
 }
 
 #[test]
+fn of_a_fast_camera_with_long_gops_nothing_is_lost_however_seldom_a_picture_is_chosen() {
+    let (caps, packets) = video(Recipe {
+        frames: 600,
+        fps: 60,
+        gop: 600,
+        width: 160,
+        height: 120,
+        ..Recipe::default()
+    });
+    let (mut s, _rx) = started(&caps, 1.0);
+    for p in &packets {
+        s.push(p);
+        wait_until(10, "the decoder is not behind", || s.backlog() == 0);
+    }
+    s.drain();
+    wait_until(10, "a picture a second", || s.counts().frames >= 10);
+    let counts = s.counts();
+    assert_eq!(counts.packets_dropped, 0, "{counts:?}");
+    assert!(
+        (10..=11).contains(&counts.frames) && counts.frames_dropped == 0,
+        "{counts:?}"
+    );
+}
+
+#[test]
 fn key_frames_alone_come_at_once_when_drained() {
     let (caps, packets) = video(Recipe {
         bframes: 2,

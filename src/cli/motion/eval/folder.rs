@@ -34,8 +34,9 @@ pub enum Pictures {
 /// Pictures with a mask each.
 #[derive(Debug)]
 pub struct Sequence {
-    /// Of its folder.
+    /// Of its folder, unlike all others.
     pub name: String,
+    dir: PathBuf,
     /// What the detector sees.
     pub input: Pictures,
     /// What is right.
@@ -49,8 +50,9 @@ pub struct Sequence {
 /// A clip with labelled intervals.
 #[derive(Debug)]
 pub struct Clip {
-    /// Of its folder.
+    /// Of its folder, unlike all others.
     pub name: String,
+    dir: PathBuf,
     /// The video.
     pub video: PathBuf,
     /// What is right.
@@ -70,6 +72,15 @@ pub struct Footage {
 pub fn read(dir: &Path) -> anyhow::Result<Footage> {
     let mut footage = Footage::default();
     look(dir, DEPTH, &mut footage)?;
+    let dirs = |paths: &[PathBuf]| named(dir, paths);
+    let sequences: Vec<PathBuf> = footage.sequences.iter().map(|s| s.dir.clone()).collect();
+    for (s, name) in footage.sequences.iter_mut().zip(dirs(&sequences)) {
+        s.name = name;
+    }
+    let clips: Vec<PathBuf> = footage.clips.iter().map(|c| c.dir.clone()).collect();
+    for (c, name) in footage.clips.iter_mut().zip(dirs(&clips)) {
+        c.name = name;
+    }
     if footage.sequences.is_empty() && footage.clips.is_empty() {
         bail!(
             "{} holds nothing labelled: looked for input.mkv + gt.mkv, input/ + groundtruth/, or a clip with events.json, there and in its folders",
@@ -79,22 +90,42 @@ pub fn read(dir: &Path) -> anyhow::Result<Footage> {
     Ok(footage)
 }
 
+/// A name for each folder: its own, or its path under `root` where two of them have the same.
+fn named(root: &Path, folders: &[PathBuf]) -> Vec<String> {
+    let own = |dir: &PathBuf| {
+        let whole = dir.canonicalize().unwrap_or_else(|_| dir.clone());
+        let name = whole.file_name().unwrap_or(whole.as_os_str());
+        name.to_string_lossy().into_owned()
+    };
+    let names: Vec<String> = folders.iter().map(own).collect();
+    let unique = |name: &String| names.iter().filter(|n| *n == name).count() == 1;
+    let path = |dir: &PathBuf| {
+        let below = dir.strip_prefix(root).unwrap_or(dir);
+        below.to_string_lossy().into_owned()
+    };
+    let pairs = names.iter().zip(folders);
+    pairs
+        .map(|(name, dir)| {
+            if unique(name) {
+                name.clone()
+            } else {
+                path(dir)
+            }
+        })
+        .collect()
+}
+
 fn look(dir: &Path, deeper: usize, footage: &mut Footage) -> anyhow::Result<()> {
-    let name = dir
-        .canonicalize()
-        .ok()
-        .and_then(|d| Some(d.file_name()?.to_string_lossy().into_owned()))
-        .unwrap_or_else(|| dir.display().to_string());
     let mut labelled = false;
     if dir.join("gt.mkv").is_file() {
-        footage.sequences.push(video_sequence(dir, name.clone())?);
+        footage.sequences.push(video_sequence(dir)?);
         labelled = true;
     } else if dir.join("groundtruth").is_dir() && dir.join("input").is_dir() {
-        footage.sequences.push(image_sequence(dir, name.clone())?);
+        footage.sequences.push(image_sequence(dir)?);
         labelled = true;
     }
     if dir.join("events.json").is_file() {
-        footage.clips.push(clip(dir, name)?);
+        footage.clips.push(clip(dir)?);
         labelled = true;
     }
     if !labelled && deeper > 0 {
@@ -112,7 +143,7 @@ fn look(dir: &Path, deeper: usize, footage: &mut Footage) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn video_sequence(dir: &Path, name: String) -> anyhow::Result<Sequence> {
+fn video_sequence(dir: &Path) -> anyhow::Result<Sequence> {
     let meta = json(&dir.join("meta.json"))?;
     let bound = |i: usize| {
         meta["score_range"][i]
@@ -120,7 +151,8 @@ fn video_sequence(dir: &Path, name: String) -> anyhow::Result<Sequence> {
             .and_then(|v| usize::try_from(v).ok())
     };
     Ok(Sequence {
-        name,
+        name: String::new(),
+        dir: dir.to_owned(),
         input: Pictures::Video(dir.join("input.mkv")),
         truth: Pictures::Video(dir.join("gt.mkv")),
         scored: (bound(0).unwrap_or(0), bound(1).unwrap_or(usize::MAX)),
@@ -128,7 +160,7 @@ fn video_sequence(dir: &Path, name: String) -> anyhow::Result<Sequence> {
     })
 }
 
-fn image_sequence(dir: &Path, name: String) -> anyhow::Result<Sequence> {
+fn image_sequence(dir: &Path) -> anyhow::Result<Sequence> {
     let scored = match text(&dir.join("temporalROI.txt")) {
         Ok(text) => span(&text).with_context(|| {
             format!(
@@ -140,7 +172,8 @@ fn image_sequence(dir: &Path, name: String) -> anyhow::Result<Sequence> {
     };
     let region = ["ROI.bmp", "ROI.png", "ROI.jpg"].map(|n| dir.join(n));
     Ok(Sequence {
-        name,
+        name: String::new(),
+        dir: dir.to_owned(),
         input: Pictures::Images(images(&dir.join("input"))?, FPS),
         truth: Pictures::Images(images(&dir.join("groundtruth"))?, FPS),
         scored,
@@ -177,7 +210,7 @@ fn images(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn clip(dir: &Path, name: String) -> anyhow::Result<Clip> {
+fn clip(dir: &Path) -> anyhow::Result<Clip> {
     let path = dir.join("events.json");
     let labels = labels(&json(&path)?).with_context(|| {
         format!(
@@ -197,7 +230,8 @@ fn clip(dir: &Path, name: String) -> anyhow::Result<Clip> {
     let video =
         video.with_context(|| format!("{} has events.json and no clip.mp4", dir.display()))?;
     Ok(Clip {
-        name,
+        name: String::new(),
+        dir: dir.to_owned(),
         video,
         labels,
     })
@@ -259,6 +293,20 @@ mod tests {
         let s = &found.sequences[0];
         assert_eq!((s.name.as_str(), s.scored), ("office", (569, 2049)));
         assert!(s.region.is_some());
+    }
+
+    #[test]
+    fn folders_of_the_same_name_are_told_apart_by_their_paths() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["day/gate", "night/gate", "night/road"] {
+            let folder = dir.path().join(name);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("clip.mp4"), b"x").unwrap();
+            std::fs::write(folder.join("events.json"), r#"{"duration":1,"events":[]}"#).unwrap();
+        }
+        let found = read(dir.path()).unwrap();
+        let names: Vec<&str> = found.clips.iter().map(|c| c.name.as_str()).collect();
+        assert_eq!(names, ["day/gate", "night/gate", "road"]);
     }
 
     #[test]

@@ -212,6 +212,7 @@ fn document(scored: &[Scored], tallies: &[(String, Tally)], settings: &Settings)
         json!({
             "events": t.events, "found": t.found, "detections": t.detections, "false_alarms": t.false_alarms,
             "false_seconds": t.false_seconds, "seconds": t.seconds, "median_late_s": t.median_late(),
+            "median_start_error_s": t.start_error(),
         })
     };
     let clips: serde_json::Map<String, Value> =
@@ -280,8 +281,10 @@ fn tell(scored: &[Scored], tallies: &[(String, Tally)]) -> anyhow::Result<()> {
             "FALSE SECONDS",
             "OF",
             "BEGINS LATE BY",
+            "START ERROR",
         ]);
         let all = total(tallies);
+        let seconds = |v: Option<f64>| v.map(|v| format!("{v:.2} s")).unwrap_or_default();
         for (name, t) in tallies
             .iter()
             .map(|(n, t)| (n.as_str(), t))
@@ -293,9 +296,8 @@ fn tell(scored: &[Scored], tallies: &[(String, Tally)]) -> anyhow::Result<()> {
                 t.false_alarms.to_string(),
                 format!("{:.1}", t.false_seconds),
                 format!("{:.0} s", t.seconds),
-                t.median_late()
-                    .map(|l| format!("{l:.2} s"))
-                    .unwrap_or_default(),
+                seconds(t.median_late()),
+                seconds(t.start_error()),
             ]);
         }
         output::print(&table, "")?;

@@ -143,7 +143,7 @@ impl Machine {
         qemu.arg("-initrd").arg(built("initrd.img"));
         qemu.args([
             "-append",
-            "root=/dev/vda rw console=ttyS0 quiet loglevel=4 panic=1 watchdog_thresh=60",
+            "root=/dev/vda rw console=ttyS0 quiet loglevel=4 panic=1 watchdog_thresh=60 systemd.journald.forward_to_console=1",
         ]);
         let drive = |qemu: &mut Command, id: &str, rest: &str| {
             qemu.args(["-drive", &format!("if=none,id={id},{rest}")]);
@@ -338,6 +338,12 @@ impl Machine {
             commits: hourly(2),
             clips: mib(3),
         }
+    }
+
+    /// What it wrote to its console, the journal with it where the machine was told so.
+    pub fn console(&self) -> String {
+        let bytes = std::fs::read(self.dir.path().join("console"));
+        String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
     }
 
     /// One command of QEMU's monitor.

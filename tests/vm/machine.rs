@@ -372,6 +372,12 @@ impl Machine {
     /// The power goes: what the machine had in memory is gone.
     pub fn cut(self) {}
 
+    /// The same, of a machine that another one follows.
+    pub fn lose_power(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+
     /// Shuts down in order.
     pub fn power_off(mut self) {
         self.turn_off();
@@ -393,7 +399,6 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        let _ = self.qemu.kill();
-        let _ = self.qemu.wait();
+        self.lose_power();
     }
 }

@@ -65,7 +65,19 @@ struct Life {
     agent: Option<f64>,
     /// The same of the newest frame of the continuous recording that the agent said it has.
     frame: Option<f64>,
+    /// Flushes of the disk by now, and the milliseconds that they took.
+    flushes: (u32, u32),
+    /// Milliseconds that a flush took on the average between two looks, at most.
+    slowest: u32,
     promises: Vec<Promise>,
+}
+
+impl Life {
+    fn flushed(&mut self, now: (u32, u32)) {
+        let (n, ms) = (now.0 - self.flushes.0, now.1 - self.flushes.1);
+        self.slowest = self.slowest.max(ms / n.max(1));
+        self.flushes = now;
+    }
 }
 
 struct Field {
@@ -152,7 +164,7 @@ impl Field {
     }
 
     fn boot(&self) -> Machine {
-        copy(&self.image(), &self.before());
+        cut::copy(&self.image(), &self.before());
         File::create(self.log()).unwrap().set_len(8 << 30).unwrap();
         let (image, log) = (&self.image(), &self.log());
         Machine::boot(self.payload.path(), &Disk::Logged { image, log })
@@ -175,13 +187,16 @@ impl Field {
             ended: 0.0,
             agent: None,
             frame: None,
+            flushes: (0, 0),
+            slowest: 0,
             promises: Vec::new(),
         };
         let look = format!(
             "sleep 0.3; systemctl show sentrycam -P ExecMainStartTimestampMonotonic; systemctl is-active sentrycam
              runuser -u sentrycam -- sqlite3 -readonly {DB} \"select 'e'||hex(id) from events union all
                 select 'c'||hex(id) from recordings union all select 'r'||hex(id) from outbox where class < 3\"
-             rc=$?; {STATUS}; echo; ls -ln --time-style=+%s.%N /var/lib/sentrycam/clips/all-day | tail -n 2; cat /proc/uptime; exit $rc"
+             rc=$?; {STATUS}; echo; ls -ln --time-style=+%s.%N /var/lib/sentrycam/clips/all-day | tail -n 2
+             awk '{{print \"flushes\", $16, $17}}' /sys/block/vdc/stat; cat /proc/uptime; exit $rc"
         );
         let mut story = String::new();
         let mut seen_at;
@@ -195,6 +210,10 @@ impl Field {
                 .filter(|us| *us > 0.0)
                 .map(|us| us / 1e6);
             life.ended = number(text.lines().last()).unwrap();
+            let flushes = text.lines().find_map(|l| l.strip_prefix("flushes "));
+            if let Some((n, ms)) = flushes.and_then(|f| f.split_once(' ')) {
+                life.flushed((n.parse().unwrap(), ms.parse().unwrap()));
+            }
             if let Some(status) = text.lines().find_map(status) {
                 let age = status["last_frame_age_s"].as_f64();
                 life.frame = age.map(|age| life.ended - age).or(life.frame);
@@ -229,9 +248,7 @@ impl Field {
 
     /// What the disk holds when the power goes behind the first `count` entries of the log.
     fn crash(&self, log: &Log, count: usize, dice: &mut Dice, image: &Path) {
-        copy(&self.before(), image);
-        let disk = File::options().write(true).open(image).unwrap();
-        log.replay(&disk, count, dice).unwrap();
+        cut::crash(&self.before(), log, count, dice, image);
     }
 
     /// How much of what was promised is missing in crash images of the last life, cut anywhere; says what is wrong.
@@ -284,15 +301,6 @@ impl Field {
         self.seen.look(&conn);
         home
     }
-}
-
-fn copy(from: &Path, to: &Path) {
-    let mut cp = Command::new("cp");
-    tool(
-        cp.args(["--sparse=always", "--reflink=auto"])
-            .arg(from)
-            .arg(to),
-    );
 }
 
 /// Events and recordings in the database of an image, after a check of the file system and of the database.
@@ -361,10 +369,12 @@ fn figures(home: &Home, lives: &[Life]) -> Vec<Figures> {
             again: life.agent.map(|start| first - start),
         };
         println!(
-            "life {}: recorded from {first:.1} to {last:.1}, cut at {:.1}, the agent's newest frame at {:?}",
+            "life {}: recorded from {first:.1} to {last:.1}, cut at {:.1}, newest frame at {:.1}; a flush took {} ms, {} at most",
             n + 1,
             life.ended,
-            life.frame
+            life.frame.unwrap_or(f64::NAN),
+            life.flushes.1 / life.flushes.0.max(1),
+            life.slowest
         );
         all.push(figures);
     }

@@ -25,7 +25,7 @@ use super::{Packet, Track, TrackCaps, clip_sync, teardown};
 use crate::model::{Retry, Sha256};
 use crate::time::Pts;
 
-/// Time between two flushes of the growing file to the disk.
+/// From the start of one flush of the growing file to the start of the next; sooner on a slow disk (`clip_sync`).
 pub const SYNC_EVERY: Duration = Duration::from_secs(5);
 
 /// Length of a fragment: what a crash of the process alone can cost.
@@ -157,6 +157,19 @@ impl ClipWriter {
     /// # Errors
     /// [`ClipError::Storage`] or [`ClipError::DiskFull`] where the file cannot be created or is there already.
     pub fn open(path: &Path, caps: &TrackCaps, audio: bool) -> Result<ClipWriter, ClipError> {
+        Self::open_late(path, caps, audio, Duration::ZERO)
+    }
+
+    /// The same for a clip whose first packets waited so long already: they are flushed the sooner.
+    ///
+    /// # Errors
+    /// As of [`ClipWriter::open`].
+    pub fn open_late(
+        path: &Path,
+        caps: &TrackCaps,
+        audio: bool,
+        waited: Duration,
+    ) -> Result<ClipWriter, ClipError> {
         let mut name = path.as_os_str().to_owned();
         name.push(".part");
         let part = PathBuf::from(name);
@@ -166,7 +179,9 @@ impl ClipWriter {
             .mode(0o600)
             .open(&part)
             .map_err(|e| storage(&part, &e))?;
-        Self::build(path, &part, file, caps, audio).inspect_err(|_| {
+        let sync = clip_sync::SyncThread::start(file, &part, waited);
+        let sync = sync.map_err(|e| storage(&part, &e))?;
+        Self::build(path, &part, sync, caps, audio).inspect_err(|_| {
             let _ = fs::remove_file(&part);
         })
     }
@@ -174,7 +189,7 @@ impl ClipWriter {
     fn build(
         path: &Path,
         part: &Path,
-        file: File,
+        sync: clip_sync::SyncThread,
         caps: &TrackCaps,
         audio: bool,
     ) -> Result<ClipWriter, ClipError> {
@@ -210,7 +225,7 @@ impl ClipWriter {
             .bus()
             .ok_or_else(|| GstError::Pipeline("a pipeline without a bus".into()))?;
         let writer = ClipWriter {
-            sync: clip_sync::SyncThread::start(file, part).map_err(|e| storage(part, &e))?,
+            sync,
             pipeline,
             bus,
             video,

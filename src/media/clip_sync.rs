@@ -4,9 +4,24 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::clip::SYNC_EVERY;
 use crate::model::Sha256;
+
+/// What may pass between two starts and the second flush together, so that with a fragment and a group of packets it stays
+/// within `clip::LOSS_BOUND`.
+const BUDGET: Duration = Duration::from_secs(8);
+
+/// How long to wait with the next flush, where the last one (or what came before the file was there) `took` so long and the
+/// next may take the same: what came since the last one began is lost until the next one is done.
+fn pause(took: Duration) -> Duration {
+    SYNC_EVERY
+        .min(BUDGET.saturating_sub(took))
+        .saturating_sub(took)
+}
 
 /// A thread that flushes one growing file every [`SYNC_EVERY`], so that a power cut costs seconds and not the clip.
 #[derive(Debug)]
@@ -16,8 +31,8 @@ pub(super) struct SyncThread {
 }
 
 impl SyncThread {
-    /// Starts it for a file that was just created at `path`.
-    pub(super) fn start(file: File, path: &Path) -> io::Result<SyncThread> {
+    /// Starts it for a file that was just created at `path`; its first packets wait for so long already.
+    pub(super) fn start(file: File, path: &Path, waited: Duration) -> io::Result<SyncThread> {
         let (stop, stopped) = mpsc::channel::<()>();
         let failure = Arc::new(Mutex::new(None));
         let report = Arc::clone(&failure);
@@ -26,7 +41,9 @@ impl SyncThread {
             .name("clip-sync".into())
             .spawn(move || {
                 let mut dir = dir;
-                while stopped.recv_timeout(SYNC_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let mut took = waited;
+                while stopped.recv_timeout(pause(took)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    let start = Instant::now();
                     let synced = file.sync_data().and_then(|()| match dir.take() {
                         // The name must survive too; once is enough.
                         Some(d) => File::open(d)?.sync_all(),
@@ -36,6 +53,7 @@ impl SyncThread {
                         *report.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
                         return;
                     }
+                    took = start.elapsed();
                 }
             })?;
         Ok(SyncThread {
@@ -66,4 +84,28 @@ pub(super) fn close(part: &Path, path: &Path) -> io::Result<(u64, Sha256)> {
     }
     let (sha256, size) = Sha256::of_reader(file)?;
     Ok((size, sha256))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::clip::{FRAGMENT, LOSS_BOUND};
+
+    /// What a cut costs at worst, on a disk that flushes in `disk`: right before a flush is done.
+    fn worst(disk: Duration) -> Duration {
+        let unwritten = FRAGMENT + FRAGMENT / 2;
+        let since_last_began = disk + pause(disk) + disk;
+        since_last_began.max(unwritten) + unwritten
+    }
+
+    #[test]
+    fn a_cut_costs_no_more_than_promised_on_disks_that_flush_within_4_s() {
+        for ms in 0..=4_000 {
+            let disk = Duration::from_millis(ms);
+            assert!(worst(disk) <= LOSS_BOUND, "{disk:?}: {:?}", worst(disk));
+        }
+        assert_eq!(pause(Duration::ZERO), SYNC_EVERY);
+        assert_eq!(pause(Duration::from_secs(1)), Duration::from_secs(4));
+        assert_eq!(pause(Duration::from_secs(60)), Duration::ZERO);
+    }
 }

@@ -8,7 +8,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::process::Command;
 
+use super::machine::tool;
 use crate::dice::Dice;
 
 const MAGIC: u64 = 0x006a_7366_7773_6872;
@@ -112,6 +114,23 @@ impl Log {
         self.file.read_exact_at(&mut data, entry.at)?;
         disk.write_all_at(&data, entry.sector * SECTOR)
     }
+}
+
+/// Copies an image, holes and all.
+pub fn copy(from: &Path, to: &Path) {
+    let mut cp = Command::new("cp");
+    tool(
+        cp.args(["--sparse=always", "--reflink=auto"])
+            .arg(from)
+            .arg(to),
+    );
+}
+
+/// Makes `image` what a disk that was `before` holds when the power goes behind the first `count` entries of the log.
+pub fn crash(before: &Path, log: &Log, count: usize, dice: &mut Dice, image: &Path) {
+    copy(before, image);
+    let disk = File::options().write(true).open(image).unwrap();
+    log.replay(&disk, count, dice).unwrap();
 }
 
 #[cfg(test)]

@@ -143,7 +143,7 @@ impl Machine {
         qemu.arg("-initrd").arg(built("initrd.img"));
         qemu.args([
             "-append",
-            "root=/dev/vda rw console=ttyS0 quiet loglevel=4 panic=1 watchdog_thresh=60",
+            "root=/dev/vda rw console=ttyS0 quiet loglevel=4 panic=1 watchdog_thresh=60 systemd.journald.forward_to_console=1",
         ]);
         let drive = |qemu: &mut Command, id: &str, rest: &str| {
             qemu.args(["-drive", &format!("if=none,id={id},{rest}")]);
@@ -340,6 +340,12 @@ impl Machine {
         }
     }
 
+    /// What it wrote to its console, the journal with it where the machine was told so.
+    pub fn console(&self) -> String {
+        let bytes = std::fs::read(self.dir.path().join("console"));
+        String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+    }
+
     /// One command of QEMU's monitor.
     pub fn qmp(&mut self, command: &str) {
         self.monitor
@@ -366,6 +372,12 @@ impl Machine {
     /// The power goes: what the machine had in memory is gone.
     pub fn cut(self) {}
 
+    /// The same, of a machine that another one follows.
+    pub fn lose_power(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+
     /// Shuts down in order.
     pub fn power_off(mut self) {
         self.turn_off();
@@ -387,7 +399,6 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        let _ = self.qemu.kill();
-        let _ = self.qemu.wait();
+        self.lose_power();
     }
 }

@@ -15,6 +15,7 @@ use sentrycam::board::clock::Clock;
 use sentrycam::db::{self, Connection};
 use sentrycam_cloud::testing::Cloud;
 use sentrycam_testcam::{Scene, TestCamera};
+use serde_json::Value;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -26,6 +27,8 @@ use crate::process::Home;
 use crate::verdict::{self, Seen, Verdict};
 
 const DISK_MIB: u32 = 512;
+/// Without a new frame for so long the continuous recording has nothing to lose; the agent counts once a second.
+const NO_FRAMES: f64 = 3.0;
 /// Crash images of a round that are looked at beside the one that the machine goes on with.
 const IMAGES: usize = 5;
 const DB: &str = "/var/lib/sentrycam/sentrycam.db";
@@ -36,6 +39,10 @@ install -m 640 -g sentrycam /payload/sentrycam.toml /etc/sentrycam/sentrycam.tom
 install -m 644 /payload/ca.pem /etc/sentrycam/ca.pem
 install -m 600 -o sentrycam /payload/edge.json /run/edge.json
 ";
+
+/// What the agent says of itself, in a line; its own program would take seconds to start where software emulates.
+const STATUS: &str = "perl -MIO::Socket::UNIX -e 'print <$s>
+    if $s = IO::Socket::UNIX->new(\"/var/lib/sentrycam/status.sock\")' 2>/dev/null";
 
 /// For the control: nothing that the agent writes is ever synced, which is `synchronous=OFF` and worse.
 const UNSAFE: &str = "mkdir -p /run/systemd/system/sentrycam.service.d
@@ -56,7 +63,21 @@ struct Life {
     ended: f64,
     /// The same of the agent's start.
     agent: Option<f64>,
+    /// The same of the newest frame of the continuous recording that the agent said it has.
+    frame: Option<f64>,
+    /// Flushes of the disk by now, and the milliseconds that they took.
+    flushes: (u32, u32),
+    /// Milliseconds that a flush took on the average between two looks, at most.
+    slowest: u32,
     promises: Vec<Promise>,
+}
+
+impl Life {
+    fn flushed(&mut self, now: (u32, u32)) {
+        let (n, ms) = (now.0 - self.flushes.0, now.1 - self.flushes.1);
+        self.slowest = self.slowest.max(ms / n.max(1));
+        self.flushes = now;
+    }
 }
 
 struct Field {
@@ -66,10 +87,17 @@ struct Field {
     disk: TempDir,
     seen: Seen,
     clock: Clock,
+    lives: u32,
 }
 
 fn camera(quiet: u32, motion: u32) -> TestCamera {
     serve(small(Scene { quiet, motion }))
+}
+
+/// What a line of [`STATUS`] says of the continuous recording.
+fn status(line: &str) -> Option<Value> {
+    let status: Value = serde_json::from_str(line).ok()?;
+    Some(status.get("cameras")?.get("all-day")?.clone())
 }
 
 fn ids(text: &str, kind: char) -> BTreeSet<Uuid> {
@@ -117,6 +145,7 @@ impl Field {
             disk,
             seen: Seen::default(),
             clock: Clock::default(),
+            lives: 0,
         };
         ext4(&field.image(), None, DISK_MIB);
         field
@@ -135,10 +164,18 @@ impl Field {
     }
 
     fn boot(&self) -> Machine {
-        copy(&self.image(), &self.before());
+        cut::copy(&self.image(), &self.before());
         File::create(self.log()).unwrap().set_len(8 << 30).unwrap();
         let (image, log) = (&self.image(), &self.log());
         Machine::boot(self.payload.path(), &Disk::Logged { image, log })
+    }
+
+    /// Keeps what was seen of a life, for whom its figures make wonder.
+    fn keep(&mut self, story: &str) {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/vm/powercut");
+        std::fs::create_dir_all(&dir).unwrap();
+        self.lives += 1;
+        std::fs::write(dir.join(format!("life-{}.txt", self.lives)), story).unwrap();
     }
 
     /// Boots, and cuts the power so long after the agent's start, or after it was ready.
@@ -149,13 +186,19 @@ impl Field {
             boot: machine.boot_id.parse().unwrap(),
             ended: 0.0,
             agent: None,
+            frame: None,
+            flushes: (0, 0),
+            slowest: 0,
             promises: Vec::new(),
         };
         let look = format!(
-            "sleep 0.3; cat /proc/uptime; systemctl show sentrycam -P ExecMainStartTimestampMonotonic; systemctl is-active sentrycam
+            "sleep 0.3; systemctl show sentrycam -P ExecMainStartTimestampMonotonic; systemctl is-active sentrycam
              runuser -u sentrycam -- sqlite3 -readonly {DB} \"select 'e'||hex(id) from events union all
-                select 'c'||hex(id) from recordings union all select 'r'||hex(id) from outbox where class < 3\""
+                select 'c'||hex(id) from recordings union all select 'r'||hex(id) from outbox where class < 3\"
+             rc=$?; {STATUS}; echo; ls -ln --time-style=+%s.%N /var/lib/sentrycam/clips/all-day | tail -n 2
+             awk '{{print \"flushes\", $16, $17}}' /sys/block/vdc/stat; cat /proc/uptime; exit $rc"
         );
+        let mut story = String::new();
         let mut seen_at;
         loop {
             // A database that is not there yet has promised nothing.
@@ -163,10 +206,21 @@ impl Field {
             seen_at = self.clock.mono();
             let mut lines = text.lines();
             let number = |line: Option<&str>| line?.split(' ').next()?.parse::<f64>().ok();
-            life.ended = number(lines.next()).unwrap();
             life.agent = number(lines.next())
                 .filter(|us| *us > 0.0)
                 .map(|us| us / 1e6);
+            life.ended = number(text.lines().last()).unwrap();
+            let flushes = text.lines().find_map(|l| l.strip_prefix("flushes "));
+            if let Some((n, ms)) = flushes.and_then(|f| f.split_once(' ')) {
+                life.flushed((n.parse().unwrap(), ms.parse().unwrap()));
+            }
+            if let Some(status) = text.lines().find_map(status) {
+                let age = status["last_frame_age_s"].as_f64();
+                life.frame = age.map(|age| life.ended - age).or(life.frame);
+                let files = text.lines().filter(|l| l.contains(".mp4"));
+                let files: Vec<&str> = files.collect();
+                story += &format!("{:.1} {status} {}\n", life.ended, files.join(" "));
+            }
             let ready = lines.next() == Some("active");
             if ready || (!from_ready && life.agent.is_some()) {
                 until = until.or(Some(seen_at + length));
@@ -185,16 +239,16 @@ impl Field {
                 break;
             }
         }
-        machine.cut();
         life.ended += self.clock.mono().since(seen_at).as_secs_f64();
+        story += &machine.console();
+        machine.cut();
+        self.keep(&story);
         life
     }
 
     /// What the disk holds when the power goes behind the first `count` entries of the log.
     fn crash(&self, log: &Log, count: usize, dice: &mut Dice, image: &Path) {
-        copy(&self.before(), image);
-        let disk = File::options().write(true).open(image).unwrap();
-        log.replay(&disk, count, dice).unwrap();
+        cut::crash(&self.before(), log, count, dice, image);
     }
 
     /// How much of what was promised is missing in crash images of the last life, cut anywhere; says what is wrong.
@@ -249,15 +303,6 @@ impl Field {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
-    let mut cp = Command::new("cp");
-    tool(
-        cp.args(["--sparse=always", "--reflink=auto"])
-            .arg(from)
-            .arg(to),
-    );
-}
-
 /// Events and recordings in the database of an image, after a check of the file system and of the database.
 fn database(image: &Path) -> Result<BTreeSet<Uuid>, String> {
     let check = Command::new("e2fsck")
@@ -294,21 +339,46 @@ fn database(image: &Path) -> Result<BTreeSet<Uuid>, String> {
     Ok(found.into_iter().collect())
 }
 
-/// Seconds of the continuous recording that each cut took, and from the agent's start to the first frame of it.
-fn figures(home: &Home, lives: &[Life]) -> (Vec<f64>, Vec<f64>) {
+/// What a life of the machine says of the continuous recording, in seconds.
+struct Figures {
+    /// What the cut took: from the end of what is on disk to the cut.
+    taken: f64,
+    /// Of it the time in which no frame had come to the agent any more, where that was long: no video was there to keep.
+    without: f64,
+    /// From the agent's start to the first frame.
+    again: Option<f64>,
+}
+
+fn figures(home: &Home, lives: &[Life]) -> Vec<Figures> {
     let (_aside, conn) = home.copy();
     let sql = "select min(r.started_ns) / 1e9, max(r.started_ns / 1e9 + r.duration_ms / 1e3) from recordings r
         join boots b on b.id = r.boot where b.boot_id = ?1 and r.camera_id = 'all-day' and r.state = 'kept'";
-    let (mut taken, mut again) = (Vec::new(), Vec::new());
-    for life in lives {
+    let mut all = Vec::new();
+    for (n, life) in lives.iter().enumerate() {
         let span = conn.query_row(sql, [life.boot], |r| Ok((r.get(0)?, r.get(1)?)));
         let (Some(first), Some(last)): (Option<f64>, Option<f64>) = span.unwrap() else {
             continue;
         };
-        taken.push((life.ended - last).max(0.0));
-        again.extend(life.agent.map(|start| first - start));
+        let figures = Figures {
+            taken: (life.ended - last).max(0.0),
+            without: life
+                .frame
+                .map(|at| life.ended - at.max(last))
+                .filter(|s| *s > NO_FRAMES)
+                .unwrap_or(0.0),
+            again: life.agent.map(|start| first - start),
+        };
+        println!(
+            "life {}: recorded from {first:.1} to {last:.1}, cut at {:.1}, newest frame at {:.1}; a flush took {} ms, {} at most",
+            n + 1,
+            life.ended,
+            life.frame.unwrap_or(f64::NAN),
+            life.flushes.1 / life.flushes.0.max(1),
+            life.slowest
+        );
+        all.push(figures);
     }
-    (taken, again)
+    all
 }
 
 fn spread(mut values: Vec<f64>) -> String {
@@ -365,7 +435,8 @@ async fn power_cuts_at_random_moments_lose_double_and_break_nothing() {
     for note in &verdict.notes {
         println!("{note}");
     }
-    let (taken, again) = figures(&home, &lives);
+    let figures = figures(&home, &lives);
+    let taken: Vec<f64> = figures.iter().map(|f| f.taken).collect();
     println!("{}; {} MiB written", verdict.figures, written >> 20);
     println!(
         "crash images checked beside: {}, with faults {unsound}",
@@ -376,8 +447,12 @@ async fn power_cuts_at_random_moments_lose_double_and_break_nothing() {
         spread(taken.clone())
     );
     println!(
+        "seconds at its end without a new frame at the agent: {}",
+        spread(figures.iter().map(|f| f.without).collect())
+    );
+    println!(
         "seconds from the agent's start to recording again: {}",
-        spread(again)
+        spread(figures.iter().filter_map(|f| f.again).collect())
     );
     println!("rounds {rounds} {verdict}");
     let Verdict {
@@ -387,9 +462,10 @@ async fn power_cuts_at_random_moments_lose_double_and_break_nothing() {
         ..
     } = verdict;
     assert_eq!((lost, doubled, unplayable), (0, 0, 0));
+    let lost: Vec<f64> = figures.iter().map(|f| f.taken - f.without).collect();
     assert!(
-        taken.iter().all(|s| *s <= 10.0),
-        "a cut took more than 10 s of video: {taken:?}"
+        lost.iter().all(|s| *s <= 10.0),
+        "a cut took more than 10 s of video: {lost:?}"
     );
 }
 

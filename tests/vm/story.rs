@@ -1,7 +1,8 @@
 //! What the days of the installed package (`days`) are told with: a machine with a camera, a button and a light, the cloud
 //! and an RTSP camera on the host, and a comparison of SQLite, PostgreSQL and files at the end.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sentrycam::board::clock::Clock;
@@ -12,8 +13,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use super::cut::{self, Log};
 use super::machine::{Disk, HOST, Machine, dump, ext4};
 use crate::agent::{serve, small};
+use crate::dice::Dice;
 use crate::verdict::{self, Seen};
 
 pub const AT_MOST: Duration = Duration::from_secs(180);
@@ -50,7 +53,8 @@ pub struct Story {
     pub machine: Machine,
     disk: TempDir,
     clock: Clock,
-    _payload: TempDir,
+    payload: TempDir,
+    seen: Seen,
 }
 
 pub fn camera(scene: Scene) -> TestCamera {
@@ -61,8 +65,31 @@ pub fn camera(scene: Scene) -> TestCamera {
     })
 }
 
+/// Boots it with the disk in `dir` as it is, and logs what is written to it.
+fn boot(payload: &Path, dir: &Path) -> Machine {
+    let (image, log) = (&dir.join("data.img"), &dir.join("log.img"));
+    cut::copy(image, &dir.join("before.img"));
+    File::create(log).unwrap().set_len(8 << 30).unwrap();
+    Machine::boot(payload, &Disk::Logged { image, log })
+}
+
+fn sql_in(machine: &mut Machine, sql: &str) -> String {
+    machine.run(&format!(
+        "runuser -u sentrycam -- sqlite3 -readonly {DB} \"{sql}\""
+    ))
+}
+
 impl Story {
     pub async fn new() -> Story {
+        Story::on(false).await
+    }
+
+    /// With a disk of which each write is logged, so that the power can be cut.
+    pub async fn with_a_power_switch() -> Story {
+        Story::on(true).await
+    }
+
+    async fn on(logged: bool) -> Story {
         let cloud = Cloud::builder().broker().storage().start().await.unwrap();
         let (payload, disk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let at = |name: &str| payload.path().join(name);
@@ -98,15 +125,38 @@ impl Story {
         .unwrap();
         let image = disk.path().join("data.img");
         ext4(&image, None, 512);
-        let machine = Machine::boot(payload.path(), &Disk::Plain(&image));
+        let machine = if logged {
+            boot(payload.path(), disk.path())
+        } else {
+            Machine::boot(payload.path(), &Disk::Plain(&image))
+        };
         Story {
             cloud,
             cameras,
             machine,
             disk,
             clock: Clock::default(),
-            _payload: payload,
+            payload,
+            seen: Seen::default(),
         }
+    }
+
+    /// The power goes and comes back; the disk holds what was flushed, and of the rest what dice say.
+    pub fn cut_the_power(&mut self, dice: &mut Dice) {
+        for (table, of) in [
+            ("events", &mut self.seen.events),
+            ("recordings", &mut self.seen.clips),
+            ("outbox where class < 3", &mut self.seen.records),
+        ] {
+            let sql = format!("select hex(id) from {table}");
+            let text = sql_in(&mut self.machine, &sql);
+            of.extend(text.lines().map(|id| id.parse::<Uuid>().unwrap()));
+        }
+        self.machine.lose_power();
+        let at = |name: &str| self.disk.path().join(name);
+        let log = Log::open(&at("log.img")).unwrap();
+        cut::crash(&at("before.img"), &log, log.len(), dice, &at("data.img"));
+        self.machine = boot(self.payload.path(), self.disk.path());
     }
 
     pub fn say(&self, what: &str) {
@@ -131,6 +181,14 @@ impl Story {
         }
     }
 
+    /// Waits until a clip is being written.
+    pub fn wait_recording(&mut self) {
+        self.wait_number(
+            "a clip is being written",
+            "select count(*) > 0 from recordings where state = 'recording'",
+        );
+    }
+
     /// A number that systemd has of the unit.
     pub fn unit(&mut self, property: &str) -> f64 {
         let script = format!("systemctl show sentrycam -P {property}");
@@ -146,9 +204,7 @@ impl Story {
     }
 
     fn sql(&mut self, sql: &str) -> String {
-        self.machine.run(&format!(
-            "runuser -u sentrycam -- sqlite3 -readonly {DB} \"{sql}\""
-        ))
+        sql_in(&mut self.machine, sql)
     }
 
     pub fn number(&mut self, sql: &str) -> i64 {
@@ -291,9 +347,8 @@ impl Story {
         let image: PathBuf = self.disk.path().join("data.img");
         self.machine.power_off();
         let home = dump(&image);
-        let mut seen = Seen::default();
-        seen.look(&home.copy().1);
-        let verdict = verdict::compare(&self.cloud, &home, &seen).await;
+        self.seen.look(&home.copy().1);
+        let verdict = verdict::compare(&self.cloud, &home, &self.seen).await;
         for note in &verdict.notes {
             println!("{note}");
         }

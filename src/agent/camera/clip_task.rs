@@ -125,13 +125,15 @@ async fn run(job: ClipJob, packets: mpsc::Receiver<Packet>, waiting: Arc<AtomicU
         journal,
         ids,
     } = job;
+    let first = store.time.mono();
     if committed.await.is_err() {
         return; // The store is gone; without a row there is no clip.
     }
-    let (path, spool) = (file.clone(), store.spool.clone());
+    let (path, spool, time) = (file.clone(), store.spool.clone(), store.time.clone());
     let open = move || {
         prepare(&spool, &path, store.min_free)?;
-        Ok(ClipWriter::open(&path, &caps, audio)?)
+        let waited = time.mono().since(first);
+        Ok(ClipWriter::open_late(&path, &caps, audio, waited)?)
     };
     let outcome = write(open, packets, &waiting, &store).await;
     clip.rev += 1;

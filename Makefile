@@ -115,7 +115,7 @@ endif
 
 fuzz-motion: ROUNDS = 2000
 fuzz-motion:
-	MOTION_ROUNDS=$(ROUNDS) $(CARGO) test --workspace --lib -- --nocapture motion::tests::no_ demand::fuzz media::pace
+	MOTION_ROUNDS=$(ROUNDS) $(CARGO) test --workspace --lib -- --nocapture motion::tests::no_ demand::fuzz demand::pace media::awaited
 
 deb:
 	@cross/deps.sh $(PACKAGING)

@@ -84,6 +84,21 @@ pub struct Uploader<T = Client> {
     /// The newest twin that the cloud told of.
     twin_version: Option<u64>,
     unclaimed: Option<mpsc::Sender<String>>,
+    /// Since when the broker is away; `None`: it is there.
+    broker_away: Option<watch::Receiver<Option<Mono>>>,
+    /// The latest request had no answer: a sign that the way is open shortens the wait.
+    unheard: bool,
+}
+
+/// Waits until the broker, which was away, is back.
+async fn back(away: &mut Option<watch::Receiver<Option<Mono>>>) {
+    if let Some(away) = away
+        && away.wait_for(Option::is_some).await.is_ok()
+        && away.wait_for(Option::is_none).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 impl<T: Transport> Uploader<T> {
@@ -110,6 +125,8 @@ impl<T: Transport> Uploader<T> {
             twin: None,
             twin_version: None,
             unclaimed: None,
+            broker_away: None,
+            unheard: false,
         }
     }
 
@@ -135,6 +152,12 @@ impl<T: Transport> Uploader<T> {
         self
     }
 
+    /// Where the cloud does not answer, tries again soon after the broker has come back.
+    pub fn watching_broker(mut self, away: watch::Receiver<Option<Mono>>) -> Self {
+        self.broker_away = Some(away);
+        self
+    }
+
     /// Tells here the name of the key with which the cloud said, signed, that the device is unclaimed.
     pub fn telling_unclaimed(mut self, to: mpsc::Sender<String>) -> Self {
         self.unclaimed = Some(to);
@@ -155,6 +178,12 @@ impl<T: Transport> Uploader<T> {
                 biased;
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(pause) => {}
+                () = back(&mut self.broker_away), if self.unheard => {
+                    let now = self.time.mono();
+                    not_before = not_before.min(self.backoff.woken(now, self.entropy.unit()));
+                    self.unheard = false;
+                    continue;
+                }
             }
             match self.pass().await {
                 Ok(Pass::More) => continue,
@@ -243,6 +272,7 @@ impl<T: Transport> Uploader<T> {
     async fn apply(&mut self, batch: Batch, outcome: Outcome) -> Result<Pass, DbError> {
         let now = self.time.mono();
         let text = describe(&outcome);
+        self.unheard = outcome.is_silence();
         let reaction = react(outcome);
         if !matches!(reaction, Reaction::Resign) {
             self.resigned = false;

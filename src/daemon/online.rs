@@ -117,10 +117,13 @@ impl Online {
         control(supervisor, p.config.state_dir.clone(), handle.clone());
 
         let (refresh, poke) = (Arc::<Notify>::default(), Arc::<Notify>::default());
+        // Away since ever, until a link says otherwise.
+        let (away, broker_away) = watch::channel(Some(Mono(0)));
         let uploader = {
             let (db, time, entropy) = (p.db.clone(), p.time.clone(), p.entropy.clone());
             let (poke, refresh, wake) = (Arc::clone(&poke), Arc::clone(&refresh), p.wake.clone());
             let (unclaimed, told) = (handle.unclaimed.clone(), told.clone());
+            let broker_away = broker_away.clone();
             move |client: Client, stop| {
                 let current = client.keys().of(KeySlot::Current);
                 tracing::info!(edge_id = current.edge_id, cloud = %current.api_base, tenant = current.tenant, "syncing to the cloud");
@@ -129,6 +132,7 @@ impl Online {
                     .telling_unclaimed(unclaimed.clone())
                     .poking(Arc::clone(&poke))
                     .telling_of_twins(Arc::clone(&refresh))
+                    .watching_broker(broker_away.clone())
                     .run(Arc::clone(&wake), stop, LAST_SYNC)
             }
         };
@@ -150,8 +154,6 @@ impl Online {
         supervisor.spawn(Phase::Intake, "media-upload", upload);
         let live = live_view(&p, &tls, &handle, supervisor);
         let (inbox_tx, inbox) = watch::channel(None);
-        // Away since ever, until a link says otherwise.
-        let (away, broker_away) = watch::channel(Some(Mono(0)));
         let hands = {
             let (desk, spool, status) = (p.desk, p.spool, p.status.clone());
             let min_free = p.config.spool.min_free;

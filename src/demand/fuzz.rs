@@ -6,7 +6,6 @@ use proptest::prelude::*;
 
 use super::reader::{AHEAD, RING_BYTES};
 use super::*;
-use crate::media::pace::Pace;
 use crate::motion::Activity;
 use crate::motion::synthetic::{config, rounds};
 use crate::recording::ring::Item;

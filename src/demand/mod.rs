@@ -23,6 +23,7 @@
 
 mod decoder;
 mod judge;
+mod pace;
 mod reader;
 mod sizes;
 
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 pub use decoder::{ALIKE, Decoders, HANG, Watch, difference, rank};
 pub use judge::{Finding, Judge};
+pub use pace::Pace;
 pub use reader::{Decoder, Fed, Mark, Reader};
 pub use sizes::Sizes;
 

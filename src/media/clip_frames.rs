@@ -17,8 +17,8 @@ use gstreamer::prelude::*;
 use gstreamer_app::AppSink;
 
 use super::gst::{GstError, chain, clean, init, make};
-use super::pace::Pace;
 use super::{OwnedGray, sampler, teardown};
+use crate::demand::Pace;
 use crate::time::Pts;
 
 /// Decoded pictures that may wait; when full, the decoder waits.

@@ -12,8 +12,8 @@ use gstreamer_video::prelude::*;
 use super::OwnedGray;
 use super::capture::LumaWish;
 use super::flow::Flow;
-use super::pace::Pace;
 use super::plane::{Plane, fit, shrink};
+use crate::demand::Pace;
 use crate::time::Pts;
 
 /// Taps the raw frames (I420 or NV12) that pass `pad`.

@@ -4,6 +4,7 @@
 //! into MP4, [`publish`] brings them to a media server, [`probe`] describes cameras. Each consumer has its own small
 //! pipeline, so that a broken one never hurts the capture. A packet's bytes are reference counted and never copied.
 
+mod awaited;
 mod caps;
 pub mod capture;
 pub mod clip;
@@ -21,7 +22,6 @@ mod key_frames;
 mod luma;
 mod nal;
 pub mod outline;
-pub mod pace;
 pub mod picture;
 mod plane;
 pub mod probe;

@@ -22,11 +22,12 @@ use gstreamer_app::{AppSink, AppSinkCallbacks, AppSrc};
 use gstreamer_video::{VideoFormatInfo, VideoFrameExt, VideoFrameRef, VideoInfo};
 use tokio::sync::mpsc;
 
+use super::awaited::{Rising, Wanted};
 use super::gst::{GstError, chain, make};
 use super::nal::Nal;
-use super::pace::{Pace, Rising, Wanted};
 use super::plane::{self, Plane};
 use super::{OwnedGray, Packet, Track, teardown};
+use crate::demand::Pace;
 use crate::demand::rank;
 pub use crate::demand::{Fed, Mark};
 use crate::time::Pts;

@@ -318,7 +318,7 @@ fn a_hand_before_the_lens_is_tampering_and_no_motion_for_long() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: rounds() / 3, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_higher_sensitivity_reports_whatever_a_lower_one_reports(

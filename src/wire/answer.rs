@@ -157,6 +157,13 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Nothing was heard of the cloud: the way may be closed.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Outcome::NoAnswer | Outcome::TimedOut)
+    }
+}
+
 /// What the device does next. Every kind but [`Reaction::Settle`] keeps all records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reaction {

@@ -2,13 +2,80 @@
 //! random.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
 
+use sentrycam::agent::uploader::Uploader;
+use sentrycam::board::entropy::Entropy;
+use sentrycam::cloud::client::{Call, ClientError, Reply, Transport};
+use sentrycam::outbox::quota::Quotas;
+use sentrycam::time::{Mono, Wall};
 use sentrycam_cloud::faults::{Rule, What};
 use sentrycam_cloud::testing::Cloud;
 
 use crate::device::{Device, End, wall};
 use crate::dice::Dice;
 use crate::sync::{all_arrived, fail};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+/// A cloud that is never reached; counts how often it was tried.
+#[derive(Clone, Default)]
+struct Unreached(Arc<AtomicU32>);
+
+impl Transport for Unreached {
+    fn edge_id(&self) -> &str {
+        "e-unreached"
+    }
+
+    async fn send(&self, _: &Call<'_>, _: Wall, _: [u8; 16]) -> Result<Reply, ClientError> {
+        self.0.fetch_add(1, Relaxed);
+        Err(ClientError::NoAnswer("there is no cloud".into()))
+    }
+}
+
+/// Twelve failures in a row wait for minutes; a broker that comes back says that the way may be open.
+#[tokio::test]
+async fn a_broker_that_comes_back_shortens_the_wait_for_a_silent_cloud() {
+    let unreached = Unreached::default();
+    let mut device = Device::over(
+        tempfile::tempdir().unwrap(),
+        unreached.clone(),
+        Quotas::default(),
+    );
+    device.start();
+    let (away, broker_away) = watch::channel(Some(Mono(0)));
+    let stop = CancellationToken::new();
+    let uploader = Uploader::new(
+        device.db().clone(),
+        unreached.clone(),
+        device.time().clone(),
+        Entropy::default(),
+    );
+    let uploader = uploader.watching_broker(broker_away).run(
+        Arc::<Notify>::default(),
+        stop.clone(),
+        Duration::ZERO,
+    );
+    let flips = async {
+        let mut beat = tokio::time::interval(Duration::from_millis(10));
+        while unreached.0.load(Relaxed) < 12 {
+            beat.tick().await;
+            away.send_replace(Some(Mono(0)));
+            beat.tick().await;
+            away.send_replace(None);
+        }
+    };
+    let limit = Duration::from_secs(30);
+    let flips = async {
+        let tried = tokio::time::timeout(limit, flips).await;
+        stop.cancel();
+        tried.expect("tried in vain, but at once");
+    };
+    tokio::join!(uploader, flips);
+    device.end(End::InOrder).await;
+}
 
 /// A cloud whose clock is off, and a device whose clock is off: the time is learned, and what was recorded before
 /// leaves with the right time.

@@ -26,6 +26,7 @@ impl<T: Transport> Uploader<T> {
             return Ok(self.key_refused(self.time.mono(), &describe(&outcome)));
         }
         self.failed("retrying", &describe(&outcome));
+        self.unheard = outcome.is_silence();
         let asked = match outcome {
             Outcome::Answer { retry_after, .. } => retry_after,
             Outcome::NoAnswer | Outcome::WrongDates | Outcome::TimedOut => None,

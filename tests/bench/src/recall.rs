@@ -15,8 +15,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use sentrycam::config::{Config, MotionConfig};
-use sentrycam::demand::{Decoder, Demand, Fed, Mark, Mode, Reader};
-use sentrycam::media::pace::Pace;
+use sentrycam::demand::{Decoder, Demand, Fed, Mark, Mode, Pace, Reader};
 use sentrycam::motion::{CellDetector, Detector, GrayFrame, Verdict};
 use sentrycam::recording::ring::Item;
 use sentrycam::time::{Mono, Pts};

@@ -103,7 +103,7 @@ proptest! {
             model.learn(&now, &labels, Rates { own, neighbour });
             for y in 0..h {
                 let r = step(&mut dice);
-                let pick = |shift: u32, n: usize| ((r >> shift) as usize & 0xffff) * n >> 16;
+                let pick = |shift: u32, n: usize| (((r >> shift) as usize & 0xffff) * n) >> 16;
                 let (k, other) = (pick(0, SAMPLES), pick(16, SAMPLES));
                 let from = pick(32, random.len() - 2 * stride);
                 let aside = (r >> 50) as usize % 3;

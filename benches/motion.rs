@@ -105,6 +105,7 @@ fn measure(criterion: &mut Criterion) {
             stages.run(stage, &frame(i));
         }
     }
+    assert!(stages.groups() > 0, "the scene moves");
     for stage in STAGES {
         let mut index = 0;
         group.bench_function(BenchmarkId::from_parameter(stage), |b| {
@@ -147,9 +148,9 @@ fn main() -> std::io::Result<()> {
     if measured.len() < SCENES.len() + STAGES.len() {
         return Ok(());
     }
-    println!("scene      ns per pixel   µs per frame");
+    println!("| scene or stage | ns a pixel | µs a frame |\n|---|---|---|");
     for (scene, ns) in &measured {
-        println!("{scene:<10} {ns:>12.2} {:>14.1}", ns * pixels / 1000.0);
+        println!("| {scene} | {ns:.3} | {:.1} |", ns * pixels / 1000.0);
     }
     let (scenes, stages) = measured.split_at(SCENES.len());
     let document = |rows: &[(&str, f64)]| -> serde_json::Map<String, serde_json::Value> {

@@ -343,7 +343,7 @@ impl Scene {
         self.restless
             .follow(&self.labels, ticks, dt, if watching { 1.0 } else { 3.0 });
         let labels = if self.zones.limited() {
-            self.restrict();
+            self.zones.restrict(&self.labels, &mut self.watched);
             &self.watched
         } else {
             &self.labels
@@ -389,13 +389,7 @@ impl Scene {
         self.entered.clear();
         self.entered.resize(self.finder.groups().len(), 0);
         if self.zones.limited() {
-            let cols = self.size.0.div_ceil(CELL);
-            for (run, g) in self.finder.runs() {
-                let row = usize::from(run.y) / CELL * cols;
-                for x in usize::from(run.from) / CELL..=usize::from(run.to - 1) / CELL {
-                    self.zones.enter(row + x, &mut self.entered[g]);
-                }
-            }
+            self.zones.enter(self.finder.runs(), &mut self.entered);
         }
         self.blobs.clear();
         for (g, entered) in self.finder.groups().iter().zip(&self.entered) {
@@ -406,22 +400,6 @@ impl Scene {
         self.blobs
             .sort_unstable_by(|a, b| b.mass.total_cmp(&a.mass));
         self.blobs.truncate(MAX_BLOBS);
-    }
-
-    /// Leaves the labels of watched pixels only.
-    fn restrict(&mut self) {
-        let (w, h) = self.size;
-        let cols = w.div_ceil(CELL);
-        for y in 0..h {
-            let (from, to) = (self.labels.line(y), self.watched.line_mut(y));
-            for (x, (to, from)) in to.iter_mut().zip(from).enumerate() {
-                *to = if self.zones.watched(y / CELL * cols + x / CELL) {
-                    *from
-                } else {
-                    0
-                };
-            }
-        }
     }
 
     fn learn(&mut self, dt: f32) {

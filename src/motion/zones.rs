@@ -3,12 +3,19 @@
 //! A cell belongs to a polygon when its centre is inside (even-odd rule). Excluded cells are never watched; without
 //! include polygons everything else is.
 
+use super::plane::Plane;
+use super::runs::Run;
 use crate::config::Zone;
 
 /// Which cells are watched, and which include zones each of them belongs to.
 #[derive(Debug, Clone, Default)]
 pub struct ZoneMask {
+    cell: usize,
+    cols: usize,
     watched: Vec<bool>,
+    /// A line of pixels a row of cells: 255 where they are watched.
+    lines: Vec<u8>,
+    width: usize,
     /// One mask an include zone, already without the excluded cells.
     zones: Vec<Vec<bool>>,
     count: usize,
@@ -58,7 +65,13 @@ impl ZoneMask {
             .map(|i| allowed[i] && (zones.is_empty() || zones.iter().any(|z| z[i])))
             .collect();
         let count = watched.iter().filter(|w| **w).count();
+        let pixel = |i: usize| watched[i / width * cols + i % width / cell];
+        let lines = (0..rows * width).map(|i| if pixel(i) { u8::MAX } else { 0 });
         ZoneMask {
+            lines: lines.collect(),
+            width,
+            cell,
+            cols,
             watched,
             zones,
             count,
@@ -80,11 +93,31 @@ impl ZoneMask {
         !self.zones.is_empty() || self.count < self.watched.len()
     }
 
-    /// Adds to `entered` the indices of the include zones that hold the cell; at most 64 zones are told apart.
-    pub fn enter(&self, cell: usize, entered: &mut u64) {
-        for (i, zone) in self.zones.iter().enumerate().take(64) {
-            *entered |= u64::from(zone[cell]) << i;
+    /// Copies the labels of watched cells; what is not watched is background.
+    pub(super) fn restrict(&self, labels: &Plane, watched: &mut Plane) {
+        for y in 0..labels.size().1 {
+            let line = &self.lines[y / self.cell * self.width..][..self.width];
+            let from = labels.line(y);
+            for ((to, from), watched) in watched.line_mut(y).iter_mut().zip(from).zip(line) {
+                *to = from & watched;
+            }
         }
+    }
+
+    /// Adds to each of `groups` the include zones that its runs enter, one bit each; at most 64 are told apart.
+    pub(super) fn enter(&self, runs: impl Iterator<Item = (Run, usize)>, groups: &mut [u64]) {
+        for (run, g) in runs {
+            let row = usize::from(run.y) / self.cell * self.cols;
+            for col in usize::from(run.from) / self.cell..=usize::from(run.to - 1) / self.cell {
+                groups[g] |= self.entered(row + col);
+            }
+        }
+    }
+
+    /// The include zones that hold the cell.
+    fn entered(&self, cell: usize) -> u64 {
+        let zones = self.zones.iter().take(64).enumerate();
+        zones.fold(0, |all, (i, zone)| all | u64::from(zone[cell]) << i)
     }
 }
 
@@ -125,11 +158,31 @@ mod tests {
         let watched: Vec<usize> = (0..16).filter(|i| mask.watched(*i)).collect();
         assert_eq!(watched, [8, 9, 12, 13]);
         assert_eq!(mask.count(), 4);
-        let mut entered = 0;
-        mask.enter(0, &mut entered);
-        assert_eq!(entered, 0);
-        mask.enter(8, &mut entered);
-        assert_eq!(entered, 1);
+        assert_eq!((mask.entered(0), mask.entered(8)), (0, 1));
+    }
+
+    #[test]
+    fn labels_are_left_where_their_cell_is_watched() {
+        let corner = zone(&[(0.0, 0.0), (0.7, 0.0), (0.0, 0.7)]);
+        for (w, h) in [(16, 16), (17, 9), (3, 21), (30, 6)] {
+            let (cols, rows) = (usize::div_ceil(w, 4), usize::div_ceil(h, 4));
+            let mask = ZoneMask::new(std::slice::from_ref(&corner), &[], (cols, rows), 4, (w, h));
+            let mut labels = Plane::new(w, h, 0);
+            for y in 0..h {
+                for (x, l) in labels.line_mut(y).iter_mut().enumerate() {
+                    *l = ((x * 5 + y * 3) % 8) as u8;
+                }
+            }
+            let mut left = Plane::new(w, h, 9);
+            mask.restrict(&labels, &mut left);
+            for y in 0..h {
+                for x in 0..w {
+                    let kept = mask.watched(y / 4 * cols + x / 4);
+                    let expected = if kept { labels.line(y)[x] } else { 0 };
+                    assert_eq!(left.line(y)[x], expected, "{x} {y} of {w}×{h}");
+                }
+            }
+        }
     }
 
     #[test]

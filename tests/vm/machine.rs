@@ -400,5 +400,10 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         self.lose_power();
+        if std::thread::panicking() {
+            let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/vm/failed.txt");
+            // The words that a failed test prints are only the last ones.
+            let _ = std::fs::write(kept, self.console());
+        }
     }
 }

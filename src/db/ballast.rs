@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
@@ -11,6 +12,9 @@ use rustix::fs::{FallocateFlags, fallocate, statvfs};
 const BYTES: u64 = 32 << 20;
 /// A commit may need this much: pages of the write-ahead log and of its index.
 const COMMIT: u64 = 1 << 20;
+
+/// Opening needs this much: SQLite's index of the write-ahead log, 32 KiB, in whole blocks.
+const OPEN: u64 = 32 << 10;
 
 /// The ballast of one state directory.
 #[derive(Debug, Clone)]
@@ -52,6 +56,30 @@ impl Ballast {
         let space = statvfs(self.path.parent().unwrap_or(Path::new("/")))?;
         let no_inodes = space.f_files > 0 && space.f_favail == 0;
         Ok(no_inodes || space.f_bavail.saturating_mul(space.f_frsize) < COMMIT)
+    }
+
+    /// Before the database is opened: it makes files then, and maps one of them into memory, where a disk without room is a
+    /// signal (SIGBUS) and no error. Gives the room away where there is too little; says what is missing where that was gone
+    /// already. `index` is the file that is mapped, where it is there still. Blocks.
+    pub fn make_room_to_open(&self, index: &Path) -> io::Result<()> {
+        if !self.lacks_room().unwrap_or(false) || self.release() {
+            return Ok(());
+        }
+        let dir = self.path.parent().unwrap_or(Path::new("/"));
+        let space = statvfs(dir)?;
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        // What it has is written over.
+        let has = fs::metadata(index).map_or(0, |m| m.blocks() * 512);
+        if free + has < OPEN {
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                format!(
+                    "{free} bytes are free in {}, {OPEN} are needed to open the database: make room",
+                    dir.display()
+                ),
+            ));
+        }
+        Ok(())
     }
 
     /// Gives its room away. `false`: there is none to give.

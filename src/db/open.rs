@@ -12,6 +12,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{mpsc, watch};
 
+use super::ballast::Ballast;
 use super::recover::{self, Salvage};
 use super::writer::{self, QUEUE, WriterStats};
 use super::{Db, DbError, FILE_NAME, IdSource, Run, schema};
@@ -114,6 +115,9 @@ pub fn open(
         unclean: marker.exists(),
         ..OpenReport::default()
     };
+    Ballast::in_dir(&options.dir)
+        .make_room_to_open(&options.dir.join(format!("{FILE_NAME}-shm")))
+        .map_err(|e| DbError::Full(e.to_string()))?;
     let held = hold(&marker)?;
 
     let mut conn = match open_checked(&path, report.unclean) {

@@ -225,12 +225,7 @@ fn a_state_disk_that_somebody_else_fills_holds_events_and_keeps_the_watchdog_fed
     agent.wait(60, &["events"], "an event is over", ended);
 
     let filler = disk.path().join("somebody-else");
-    let dd = Command::new("dd")
-        .args(["if=/dev/zero", "bs=4k", "status=none"])
-        .arg(format!("of={}", filler.display()))
-        .output()
-        .unwrap();
-    assert!(!dd.status.success(), "the disk is full");
+    fill(&filler);
     let now = |agent: &Running| -> jiff::Timestamp {
         let status = agent.ask(&["status"]);
         status["now"].as_str().unwrap().parse().unwrap()
@@ -405,6 +400,47 @@ fn a_disk_that_is_mounted_late_brings_back_the_clip_that_a_kill_cut_short() {
     all_play(&agent, point.path());
     assert_eq!(agent.stop(), Some(0));
     disk.bind(point.path(), false);
+}
+
+/// Somebody else takes all the room there is.
+fn fill(file: &Path) {
+    let dd = Command::new("dd")
+        .args(["if=/dev/zero", "bs=4k", "status=none"])
+        .arg(format!("of={}", file.display()))
+        .output()
+        .unwrap();
+    assert!(!dd.status.success(), "the disk is full");
+}
+
+#[test]
+fn a_start_on_a_full_disk_uses_the_room_held_back_or_says_what_is_missing() {
+    let Some(disk) = Tmpfs::mount("size=100m") else {
+        return;
+    };
+    let (camera, spool) = (still(), tempfile::tempdir().unwrap());
+    let mut agent = Running::prepare(&segments(&camera, spool.path(), ""));
+    disk.bind(&agent.state_dir(), true);
+    let up = |s: &Value| (s["cameras"]["a"]["state"] == "up").then_some(());
+    let ballast = disk.path().join("sentrycam.ballast");
+    agent.launch(&[]);
+    agent.wait(60, &["status"], "the camera is up", up);
+    wait_until(30, "room is held back", || ballast.exists());
+    assert_eq!(agent.stop(), Some(0));
+
+    let filler = disk.path().join("somebody-else");
+    fill(&filler);
+    agent.launch(&[]);
+    agent.wait(60, &["status"], "it starts in the room held back", up);
+    assert!(!ballast.exists());
+    assert_eq!(agent.stop(), Some(0));
+
+    fill(&disk.path().join("somebody-else-again"));
+    agent.launch(&[]);
+    wait_until(30, "it ends", || !agent.runs());
+    assert!(agent.log().contains("make room"), "{}", agent.log());
+    std::fs::remove_file(&filler).unwrap();
+    agent.launch(&[]);
+    agent.wait(60, &["status"], "there is room again", up);
 }
 
 /// Makes every flush of the agent take three seconds.

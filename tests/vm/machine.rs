@@ -325,7 +325,7 @@ impl Machine {
         let look = "echo $(awk '{printf \"%.0f\", $7 * 512}' /sys/block/vdc/stat) \
             $(awk '/^write_bytes/ {print $2}' /proc/$(systemctl show sentrycam -P MainPID)/io) \
             $(sentrycam status --json | sed -n 's/.*\"db_commits\": \\([0-9]*\\).*/\\1/p') \
-            $(find /var/lib/sentrycam/clips -name '*.mp4*' | xargs -r cat | wc -c)";
+            $(find /var/lib/sentrycam -path '*/clips/*.mp4*' | xargs -r cat | wc -c)";
         let text = self.run(&format!("sync; {look}; sleep {seconds}; sync; {look}"));
         let number = |n: &str| n.parse::<f64>().unwrap_or_else(|_| panic!("{text}"));
         let numbers: Vec<f64> = text.split_whitespace().map(number).collect();
@@ -400,5 +400,10 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         self.lose_power();
+        if std::thread::panicking() {
+            let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/vm/failed.txt");
+            // The words that a failed test prints are only the last ones.
+            let _ = std::fs::write(kept, self.console());
+        }
     }
 }

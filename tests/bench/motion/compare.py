@@ -150,7 +150,7 @@ def event_column(binary, clips, methods, motion, work):
     for folder in clips:
         progress(f"events: sentrycam, {folder}")
         clip = next(iter(evaluate(binary, folder)["events"]["clips"].values()))
-        clip["late"] = [] if clip["median_late_s"] is None else [clip["median_late_s"]]
+        clip["late"] = [] if clip["median_start_error_s"] is None else [clip["median_start_error_s"]]
         found.append(clip)
     column["sentrycam"] = {"default": total(found)}
     for name in methods:

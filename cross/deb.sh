@@ -2,7 +2,7 @@
 # deb.sh ARCH: builds target/deb/sentrycam_VERSION_ARCH.deb, the same bytes every time; ARCH is amd64, arm64 or armhf.
 # Another architecture than this machine's is built in a sysroot (cross/sysroot.sh), without docker and without root.
 # DEB_VERSION names another version than Cargo.toml's, for tests of upgrades; SKIP_BUILD=1 packs the binary that is there,
-# MANUAL names the program of examples/manual.rs where it is built already, PROGRAM another build of this program to pack.
+# MANUAL names the program of examples/manual.rs where it is built already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . cross/targets.sh
@@ -26,10 +26,7 @@ rm -rf "${assets:?}"/*
 cross/licences.py "$triple" | gzip -9n >"$assets/third-party.txt.gz"
 
 reproducible
-if [ -n "${PROGRAM:-}" ]; then
-    mkdir -p "$CARGO_TARGET_DIR/$triple/release"
-    strip -o "$CARGO_TARGET_DIR/$triple/release/sentrycam" "$PROGRAM"
-elif [ -z "${SKIP_BUILD:-}" ]; then
+if [ -z "${SKIP_BUILD:-}" ]; then
     echo "program for $arch" >&2
     if [ "$arch" != "$host" ]; then
         . cross/cross-env.sh

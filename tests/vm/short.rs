@@ -1,4 +1,4 @@
-//! The machine's short form, for CI: one boot under the unit's sandbox, claim by the button, motion, clip, one power cut in the
+//! The machine's story in short: one boot under the unit's sandbox, claim by the button, motion, clip, one power cut in the
 //! middle of the next event, another boot, and the comparison.
 
 use super::story::Story;

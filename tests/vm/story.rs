@@ -211,7 +211,7 @@ impl Story {
         self.sql(sql).parse().unwrap()
     }
 
-    fn wait_number(&mut self, what: &str, sql: &str) {
+    pub fn wait_number(&mut self, what: &str, sql: &str) {
         let script =
             format!("[ \"$(runuser -u sentrycam -- sqlite3 -readonly {DB} \"{sql}\")\" = 1 ]");
         self.machine.wait(AT_MOST, what, &script);

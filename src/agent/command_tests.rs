@@ -58,7 +58,7 @@ impl Bench {
         let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::default());
         let time = TimeKeeper::new(clock.clone(), clock.build_time());
         if synced {
-            time.rehearse_answer();
+            time.rehearse_answer(clock.system_wall());
         }
         let ids: IdSource = Arc::new(Uuid::now_v7);
         let options = open::Options {

@@ -77,11 +77,11 @@ impl TimeKeeper {
         self.with(|t| t.learn(sample, reading))
     }
 
-    /// Learns the system's time, as from an answer that came at once. For tests.
-    pub fn rehearse_answer(&self) -> Learned {
+    /// Learns `date`, as from an answer that came at once. For tests.
+    pub fn rehearse_answer(&self, date: Wall) -> Learned {
         let now = self.mono();
         self.learn(DateSample {
-            date: self.clock.system_wall(),
+            date,
             sent: now,
             received: now,
             cached: false,
@@ -133,7 +133,7 @@ mod tests {
         let ntp_works = || clock.rehearse_ntp(clock.system_wall());
         ntp_works();
         assert_eq!(time.proven_wall(), None, "the cloud said nothing yet");
-        time.rehearse_answer();
+        time.rehearse_answer(clock.system_wall());
         assert_eq!(time.proven_wall(), None, "it has agreed for no time");
         clock.rehearse_passing(Duration::from_secs(3601));
         ntp_works();

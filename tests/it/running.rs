@@ -87,7 +87,7 @@ impl Running {
         seconds: u64,
         command: &[&str],
         what: &str,
-        pick: impl Fn(&Value) -> Option<T>,
+        mut pick: impl FnMut(&Value) -> Option<T>,
     ) -> T {
         let mut found = None;
         let mut done = || {

@@ -138,7 +138,7 @@ pub fn parts(
 ) -> (Parts, watch::Sender<Settings>) {
     let clock = Clock::default();
     let time = TimeKeeper::new(clock.clone(), clock.build_time());
-    time.rehearse_answer();
+    time.rehearse_answer(clock.system_wall());
     let ids: IdSource = Arc::new(Uuid::now_v7);
     let options = open::Options {
         dir: home.to_owned(),

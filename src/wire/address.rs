@@ -45,7 +45,9 @@ pub enum Denied {
     #[error("has a host without a usable address")]
     Unresolved,
     /// One of the name's addresses is not public.
-    #[error("has a host with an address that is not public")]
+    #[error(
+        "has a host with an address that is not public; networks of your own are named by allow_private"
+    )]
     Private,
 }
 

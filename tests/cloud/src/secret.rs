@@ -20,7 +20,9 @@ const WRAPPED_LEN: usize = NONCE_LEN + 32 + 16;
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The environment does not hold a usable key.
-    #[error("{KEY_VARIABLE} must be base64 of 32 bytes")]
+    #[error(
+        "{KEY_VARIABLE} must be base64 of 32 bytes: make one with `openssl rand -base64 32`, and keep it for this database"
+    )]
     Key,
     /// The wrapped secret was made with another key or for another device, or was changed.
     #[error("the wrapped secret does not open")]

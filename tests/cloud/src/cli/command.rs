@@ -23,7 +23,7 @@ pub struct Send {
     /// snapshot, recording.start, reboot, …
     #[arg(value_name = "TYPE")]
     command_type: String,
-    /// Its arguments, a JSON object.
+    /// Its arguments, a JSON object; the id of a picture or recording that it makes is added where it is missing.
     #[arg(long, default_value = "{}")]
     args: String,
     /// How long it may be begun, such as 30s, 5m, 2h; at most a week.
@@ -54,9 +54,13 @@ pub struct Cancel {
 impl Send {
     /// Does it.
     pub async fn run(self, db: &Db, json: bool) -> Result<()> {
+        let mut args = serde_json::from_str(&self.args).context("--args must be JSON")?;
+        if let Some((name, id)) = name_what_is_made(&self.command_type, &mut args) {
+            eprintln!("{name} {id}");
+        }
         let wanted = Wanted {
             command_type: self.command_type,
-            args: serde_json::from_str(&self.args).context("--args must be JSON")?,
+            args,
             expires_in_s: self.expires_in.as_secs(),
         };
         let mut client = db.client().await?;
@@ -65,6 +69,19 @@ impl Send {
         tx.commit().await?;
         finish(db, sent, self.wait, json).await
     }
+}
+
+/// What the command makes is named by who asks for it: a person need not think of an id.
+fn name_what_is_made(command_type: &str, args: &mut Value) -> Option<(&'static str, Uuid)> {
+    let name = match command_type {
+        "snapshot" => "snapshot_id",
+        "recording.start" => "recording_id",
+        _ => return None,
+    };
+    let args = args.as_object_mut().filter(|a| !a.contains_key(name))?;
+    let id = Uuid::now_v7();
+    args.insert(name.into(), id.to_string().into());
+    Some((name, id))
 }
 
 impl One {
@@ -136,4 +153,20 @@ fn step(command: &Value) -> String {
         .filter(|text| !text.is_empty())
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_made_gets_an_id_unless_it_has_one() {
+        let mut args = json!({ "camera_id": "c" });
+        let (name, id) = name_what_is_made("snapshot", &mut args).unwrap();
+        assert_eq!((name, &args["snapshot_id"]), ("snapshot_id", &json!(id)));
+        assert_eq!(name_what_is_made("snapshot", &mut args), None);
+        assert_eq!(name_what_is_made("reboot", &mut args), None);
+        assert_eq!(name_what_is_made("recording.start", &mut json!([])), None);
+    }
 }

@@ -72,7 +72,10 @@ async fn send_waits_for_the_end_and_its_exit_says_how_it_was() {
     let (sent, claims) = tokio::join!(run(&cloud, &send), answer(&device, &steps));
     let err = String::from_utf8_lossy(&sent.stderr).into_owned();
     assert!(sent.status.success(), "{err}");
-    assert_eq!(claims["cmd"]["args"], json!({ "camera_id": "a" }));
+    let args = &claims["cmd"]["args"];
+    let named: Uuid = serde_json::from_value(args["snapshot_id"].clone()).unwrap();
+    assert!(err.contains(&format!("snapshot_id {named}")), "{err}");
+    assert_eq!(args["camera_id"], "a");
     assert_eq!(
         claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(),
         120

@@ -13,6 +13,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -124,6 +125,28 @@ impl Drop for CaptureSession {
     }
 }
 
+/// A camera that has just lost a connection of ours may be taking its stream down, and refuses with 503 (all that is built
+/// on GStreamer's server does) until it has: it is asked this often in all, with this pause.
+const SUCCESSIONS: u32 = 6;
+const SUCCESSION: Duration = Duration::from_millis(300);
+
+/// How far a camera was read without a pipeline.
+enum Tried {
+    /// To the session's end; `None` where that was asked for.
+    Over(Option<DownReason>),
+    /// As far as a connection, which is closed.
+    Connection,
+    Nothing,
+}
+
+/// How a pipeline ended.
+enum Ended {
+    Asked,
+    Down(DownReason),
+    /// Before anything came.
+    Busy(DownReason),
+}
+
 /// The session's thread.
 struct Run {
     flow: Arc<Flow>,
@@ -140,8 +163,9 @@ struct Run {
 impl Run {
     fn run(mut self) {
         let reason = match self.without_pipeline() {
-            Some(end) => end,
-            None => self.with_pipeline(),
+            Tried::Over(reason) => reason,
+            Tried::Nothing => self.with_pipeline(1),
+            Tried::Connection => self.with_pipeline(SUCCESSIONS),
         };
         if let Some(reason) = reason {
             tracing::debug!(kind = ?self.kind, reason = reason.code(), "capture ended");
@@ -149,22 +173,41 @@ impl Run {
         }
     }
 
-    /// `None` where a pipeline is needed.
-    fn without_pipeline(&mut self) -> Option<Option<DownReason>> {
+    fn without_pipeline(&mut self) -> Tried {
         let (clock, zero) = (self.clock.clone(), self.zero);
-        let camera = source_retina::Camera::of(&self.source, self.audio)?;
+        let Some(camera) = source_retina::Camera::of(&self.source, self.audio) else {
+            return Tried::Nothing;
+        };
         let now = move || Pts(clock.time().saturating_sub(zero).nseconds());
         match camera.run(&self.flow, &mut self.inbox, &now) {
-            source_retina::End::Over(reason) => Some(reason),
+            source_retina::End::Over(reason) => Tried::Over(reason),
             source_retina::End::Elsewhere(why) => {
                 tracing::info!(kind = ?self.kind, why, "the camera is read through rtspsrc");
-                None
+                Tried::Connection
             }
         }
     }
 
-    /// Plays until the end: `None` where it was asked for.
-    fn with_pipeline(&mut self) -> Option<DownReason> {
+    /// Plays until the end: `None` where it was asked for. A camera that is busy is asked `times` in all.
+    fn with_pipeline(&mut self, times: u32) -> Option<DownReason> {
+        for left in (0..times).rev() {
+            match self.play() {
+                Ended::Asked => return None,
+                Ended::Busy(reason) if left > 0 => tracing::debug!(%reason, "asked once more"),
+                Ended::Down(reason) | Ended::Busy(reason) => return Some(reason),
+            }
+            thread::sleep(SUCCESSION);
+            while let Ok(wake) = self.inbox.try_recv() {
+                if matches!(wake, Wake::Stop) {
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    /// One pipeline from its making to its end.
+    fn play(&mut self) -> Ended {
         let pipeline = gst::Pipeline::new();
         pipeline.use_clock(Some(&self.clock));
         pipeline.set_start_time(gst::ClockTime::NONE);
@@ -183,8 +226,8 @@ impl Run {
             SourceConfig::File { .. } => source_file::build(&build, source),
             SourceConfig::Test { .. } => source_test::build(&build, source),
         };
-        let reason = match built {
-            Err(reason) => Some(reason),
+        let ended = match built {
+            Err(reason) => Ended::Down(reason),
             Ok(()) => {
                 // A failing state change says why on the bus; "Stop" may be there before it.
                 if !teardown::to_playing(&pipeline) {
@@ -194,30 +237,33 @@ impl Run {
                 supervise(&pipeline, &mut self.inbox, source)
             }
         };
-        self.flow.close();
+        if !matches!(ended, Ended::Busy(_)) {
+            self.flow.close();
+        }
         teardown::to_null(pipeline);
-        reason
+        ended
     }
 }
 
-/// Waits for the end: `None` where it was asked for.
+/// Waits for the end.
 fn supervise(
     pipeline: &gst::Pipeline,
     inbox: &mut mpsc::UnboundedReceiver<Wake>,
     source: &SourceConfig,
-) -> Option<DownReason> {
+) -> Ended {
     loop {
         match inbox.blocking_recv() {
-            Some(Wake::Down(reason)) => return Some(reason),
-            Some(Wake::Stop) | None => return None,
+            Some(Wake::Down(reason)) => return Ended::Down(reason),
+            Some(Wake::Busy(reason)) => return Ended::Busy(reason),
+            Some(Wake::Stop) | None => return Ended::Asked,
             Some(Wake::Ready) => {
                 if let Err(reason) = source_file::begin(pipeline, source) {
-                    return Some(reason);
+                    return Ended::Down(reason);
                 }
             }
             Some(Wake::SegmentDone) => {
                 if let Err(reason) = source_file::again(pipeline) {
-                    return Some(reason);
+                    return Ended::Down(reason);
                 }
             }
         }
@@ -249,7 +295,13 @@ fn watch_bus(pipeline: &gst::Pipeline, flow: &Arc<Flow>, source: &SourceConfig) 
                 } else {
                     down_reason(origin, &e.error(), debug.as_deref(), password.as_ref())
                 };
-                flow.wake(Wake::Down(reason));
+                let busy = e
+                    .details()
+                    .and_then(|d| d.get::<u32>("rtsp-status-code").ok());
+                flow.wake(match busy {
+                    Some(503) => Wake::Busy(reason),
+                    _ => Wake::Down(reason),
+                });
             }
             gst::MessageView::Eos(_) => flow.wake(Wake::Down(DownReason::Ended)),
             gst::MessageView::SegmentDone(_) => flow.wake(Wake::SegmentDone),

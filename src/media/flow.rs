@@ -44,6 +44,8 @@ pub struct Stats {
 pub(super) enum Wake {
     /// The pipeline ended; the reason is final.
     Down(DownReason),
+    /// The camera cannot serve at the moment (503 of RTSP); final unless a connection before this one explains it.
+    Busy(DownReason),
     /// The owner, or the receiver's end, wants no more.
     Stop,
     /// A file source is ready to be started.

@@ -235,7 +235,7 @@ async fn asked(inbox: &mut UnboundedReceiver<Wake>) -> End {
     loop {
         match inbox.recv().await {
             Some(Wake::Stop) | None => return End::Over(None),
-            Some(Wake::Down(reason)) => return End::Over(Some(reason)),
+            Some(Wake::Down(reason) | Wake::Busy(reason)) => return End::Over(Some(reason)),
             Some(Wake::Ready | Wake::SegmentDone) => {}
         }
     }

@@ -265,6 +265,20 @@ async fn every_misbehaviour_has_its_reason() {
 }
 
 #[tokio::test]
+async fn a_camera_that_is_busy_with_our_first_connection_is_asked_some_more_times() {
+    let cam = BadCamera::start(Misbehaviour::Busy).unwrap();
+    let source = rtsp(&cam.url(), RtspTransport::Tcp);
+    let reason = Watch::start(&source, false).down().await;
+    assert!(reason.to_string().contains("503"), "{reason}");
+    assert_eq!(cam.connections(), 1 + 6);
+
+    // Without a connection of ours before it, its word is final.
+    let reason = Watch::start(&source, false).down().await;
+    assert!(reason.to_string().contains("503"), "{reason}");
+    assert_eq!(cam.connections(), 1 + 6 + 1);
+}
+
+#[tokio::test]
 async fn a_silent_camera_can_be_left_at_any_time() {
     let cam = BadCamera::start(Misbehaviour::Silent).unwrap();
     let mut w = Watch::start(&rtsp(&cam.url(), RtspTransport::Tcp), false);

@@ -25,6 +25,8 @@ pub enum Misbehaviour {
     AbsurdSdp,
     /// Offers only a codec that nobody records (JPEG) and G.711.
     OnlyJpeg,
+    /// Describes H.264 with two PPS on its first connection and has no time for any later one.
+    Busy,
 }
 
 /// A scripted camera; dropping it closes the port.
@@ -56,8 +58,8 @@ impl BadCamera {
                 if closed.load(Relaxed) {
                     break;
                 }
-                connections.fetch_add(1, Relaxed);
-                thread::spawn(move || converse(stream, how));
+                let first = connections.fetch_add(1, Relaxed) == 0;
+                thread::spawn(move || converse(stream, how, first));
             }
         });
         Ok(camera)
@@ -87,13 +89,13 @@ impl Drop for BadCamera {
 }
 
 /// One connection: requests in, bad answers out. Ends quietly when the client goes.
-fn converse(stream: TcpStream, how: Misbehaviour) {
+fn converse(stream: TcpStream, how: Misbehaviour, first: bool) {
     let Ok(read) = stream.try_clone() else { return };
     let mut out = stream;
     let mut sent = 0;
     let mut lines = BufReader::new(read).lines();
     while let Some(request) = next_request(&mut lines) {
-        let answer = answer(how, &request);
+        let answer = answer(how, &request, first);
         let answer = match how {
             Misbehaviour::ResetAfter(n) => &answer[..answer.len().min(n.saturating_sub(sent))],
             _ => &answer,
@@ -137,7 +139,7 @@ fn next_request(lines: &mut impl Iterator<Item = std::io::Result<String>>) -> Op
     }
 }
 
-fn answer(how: Misbehaviour, r: &Request) -> Vec<u8> {
+fn answer(how: Misbehaviour, r: &Request, first: bool) -> Vec<u8> {
     let reply = |status: &str, more: &str, body: &str| {
         format!(
             "RTSP/1.0 {status}\r\nCSeq: {}\r\n{more}Content-Length: {}\r\n\r\n{body}",
@@ -164,6 +166,11 @@ fn answer(how: Misbehaviour, r: &Request) -> Vec<u8> {
             }
             reply("200 OK", "Content-Type: application/sdp\r\n", &body)
         }
+        Misbehaviour::Busy if first && r.method == "DESCRIBE" => {
+            let sets = "96 H264/90000\r\na=fmtp:96 sprop-parameter-sets=Z0I=,aM4=,aM5=";
+            reply("200 OK", "Content-Type: application/sdp\r\n", &sdp(sets))
+        }
+        Misbehaviour::Busy => reply("503 Service Unavailable", "", ""),
         Misbehaviour::OnlyJpeg | Misbehaviour::ResetAfter(_) if r.method == "DESCRIBE" => {
             let base = format!(
                 "Content-Type: application/sdp\r\nContent-Base: {}/\r\n",

@@ -101,11 +101,12 @@ bench: deps footage
 bench-motion: deps footage
 	cross/deps.sh motion
 	$(CARGO) build --release --workspace
+	@rm -f target/bench/demand.json target/bench/recall.json
 	target/release/sentrycam-bench demand
-	tests/bench/motion.sh target/release/sentrycam $(DIR) $(OPTIONS)
 ifdef DIR
 	target/release/sentrycam-bench recall $(DIR)
 endif
+	tests/bench/motion.sh target/release/sentrycam $(DIR) $(OPTIONS)
 
 fuzz-motion: ROUNDS = 2000
 fuzz-motion:

@@ -1,18 +1,14 @@
-//! Reader and policy under any stream: a decoder that lags, stalls and dies, a camera whose clock jumps. `MOTION_ROUNDS` makes it a longer hunt (`make fuzz-motion`).
-
-use std::collections::VecDeque;
+//! Reader and policy under any stream: a decoder that lags, stalls and dies, a camera whose clock jumps. `MOTION_ROUNDS`
+//! makes it a longer hunt (`make fuzz-motion`).
 
 use proptest::prelude::*;
 
 use super::reader::{AHEAD, RING_BYTES};
+use super::tests::{HEIGHT, WIDTH, drawn, motion};
 use super::*;
-use crate::motion::Activity;
 use crate::motion::synthetic::{config, rounds};
 use crate::recording::ring::Item;
 use crate::time::Mono;
-
-const WIDTH: usize = 64;
-const HEIGHT: usize = 36;
 
 /// A packet, and what a detector would say of its picture.
 #[derive(Debug, Clone, Copy)]
@@ -81,57 +77,9 @@ fn check(demand: &Demand, before: &mut Mode) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Takes whole GOPs from a key frame on and chooses pictures that are due, as the sampler.
-struct Codec {
-    /// Chosen pictures that are under way.
-    inside: VecDeque<(Shot, Mark)>,
-    needs_key: bool,
-    pace: Pace,
-    run: u64,
-    fed: u64,
-}
-
-impl Decoder<Shot> for Codec {
-    fn push(&mut self, shot: &Shot, _: Mono) -> Fed {
-        if self.needs_key && !shot.key {
-            return Fed::Skipped;
-        }
-        self.needs_key = false;
-        self.fed += 1;
-        if !self.pace.choose(shot.at, shot.key) {
-            return Fed::Held;
-        }
-        let mark = Mark {
-            key: shot.key,
-            run: self.run,
-        };
-        self.inside.push_back((*shot, mark));
-        Fed::Taken
-    }
-
-    fn drain(&mut self) {
-        self.needs_key = true;
-    }
-
-    fn rewind(&mut self) -> u64 {
-        self.drain();
-        self.pace.restart();
-        self.run += 1;
-        self.run
-    }
-
-    fn backlog(&self) -> u64 {
-        self.inside.len() as u64
-    }
-
-    fn fed(&self) -> u64 {
-        self.fed
-    }
-}
-
 struct Shell {
     reader: Reader<Shot>,
-    codec: Codec,
+    codec: Replayed<Shot>,
     /// For so many packets the decoder puts out so many pictures a packet.
     speed: (u32, usize),
     clock: Pts,
@@ -146,13 +94,7 @@ impl Shell {
     fn new() -> Shell {
         Shell {
             reader: Reader::new(Some(Demand::new(&config(5)))),
-            codec: Codec {
-                inside: VecDeque::new(),
-                needs_key: true,
-                pace: Pace::new(5.0),
-                run: 0,
-                fed: 0,
-            },
+            codec: Replayed::new(5.0),
             speed: (0, 1),
             clock: Pts(0),
             key: None,
@@ -164,10 +106,10 @@ impl Shell {
     fn check(&mut self) -> Result<(), TestCaseError> {
         check(self.reader.demand(), &mut self.mode)?;
         // A key frame that is decoded alone comes on top.
-        prop_assert!(self.codec.inside.len() <= AHEAD as usize + 1);
+        prop_assert!(self.codec.backlog() <= AHEAD + 1);
         prop_assert!(self.reader.ring().bytes() <= RING_BYTES);
         let (decoded, packets) = self.reader.totals();
-        prop_assert!(decoded <= self.codec.fed && packets > 0 || decoded == 0);
+        prop_assert!(decoded <= self.codec.fed() && packets > 0 || decoded == 0);
         let share = self.reader.share();
         prop_assert!(
             share.is_none_or(|s| (0.0..=1.0).contains(&s)),
@@ -202,7 +144,7 @@ impl Shell {
         };
         self.speed.0 = self.speed.0.saturating_sub(1);
         for _ in 0..pictures {
-            let Some((shot, mark)) = self.codec.inside.pop_front() else {
+            let Some((shot, mark)) = self.codec.picture() else {
                 break;
             };
             self.picture(shot, mark)?;
@@ -213,10 +155,7 @@ impl Shell {
     }
 
     fn picture(&mut self, shot: Shot, mark: Mark) -> Result<(), TestCaseError> {
-        let mut luma = vec![100; WIDTH * HEIGHT];
-        for row in luma.chunks_mut(WIDTH).skip(8).take(12) {
-            row[shot.left..shot.left + 12].fill(shot.body);
-        }
+        let luma = drawn(shot.body, shot.left);
         let frame = GrayFrame {
             luma: &luma,
             width: WIDTH,
@@ -242,13 +181,7 @@ impl Shell {
             Says::Quiet => Verdict::Quiet,
             Says::SceneChanged => Verdict::SceneChanged,
             Says::Warming => Verdict::Warming,
-            Says::Motion => Verdict::Motion(Activity {
-                score: 0.5,
-                area: 0.1,
-                regions: Vec::new(),
-                zones: Vec::new(),
-                since: shot.at,
-            }),
+            Says::Motion => motion(shot.at),
         };
         self.reader.verdict(&verdict);
         self.check()?;
@@ -295,8 +228,7 @@ impl Shell {
             }
             Step::Speed(packets, pictures) => self.speed = (packets, pictures),
             Step::Replaced => {
-                self.codec.inside.clear();
-                self.codec.needs_key = true;
+                self.codec.replace();
                 self.reader.restart();
             }
             Step::Stream => {

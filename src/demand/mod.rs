@@ -25,6 +25,7 @@ mod decoder;
 mod judge;
 mod pace;
 mod reader;
+mod replayed;
 mod sizes;
 
 use std::time::Duration;
@@ -33,6 +34,7 @@ pub use decoder::{ALIKE, Decoders, HANG, Watch, difference, rank};
 pub use judge::{Finding, Judge};
 pub use pace::Pace;
 pub use reader::{Decoder, Fed, Mark, Reader};
+pub use replayed::Replayed;
 pub use sizes::Sizes;
 
 use crate::config::MotionConfig;

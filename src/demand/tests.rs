@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::motion::Activity;
 
-const WIDTH: usize = 64;
-const HEIGHT: usize = 36;
+pub(super) const WIDTH: usize = 64;
+pub(super) const HEIGHT: usize = 36;
 
 fn ms(n: u64) -> Pts {
     Pts(n * 1_000_000)
@@ -44,11 +44,27 @@ fn quiet(seconds: u64, fps: u64, gop_ms: u64) -> Vec<Shot> {
 }
 
 fn picture(shot: &Shot) -> Vec<u8> {
+    drawn(shot.body, shot.left)
+}
+
+/// A body of 12×12 pixels of this luma, its left edge here; the background has 100.
+pub(super) fn drawn(body: u8, left: usize) -> Vec<u8> {
     let mut luma = vec![100; WIDTH * HEIGHT];
     for row in luma.chunks_mut(WIDTH).skip(8).take(12) {
-        row[shot.left..shot.left + 12].fill(shot.body);
+        row[left..left + 12].fill(body);
     }
     luma
+}
+
+/// What a detector says of a picture in which something moves.
+pub(super) fn motion(at: Pts) -> Verdict {
+    Verdict::Motion(Activity {
+        score: 0.5,
+        area: 0.1,
+        regions: Vec::new(),
+        zones: Vec::new(),
+        since: at,
+    })
 }
 
 /// What a shell does, with a decoder that is never behind.
@@ -120,13 +136,7 @@ fn watch(shots: &[Shot]) -> Shell {
             seen = Some(s.at);
             shell.saw.push(s.at);
             let verdict = if s.moves {
-                Verdict::Motion(Activity {
-                    score: 0.5,
-                    area: 0.1,
-                    regions: Vec::new(),
-                    zones: Vec::new(),
-                    since: s.at,
-                })
+                motion(s.at)
             } else {
                 Verdict::Quiet
             };

@@ -4,16 +4,12 @@
 use std::time::Duration;
 
 use gstreamer as gst;
-use gstreamer::prelude::StaticType as _;
-use sentrycam::agent::camera::detection::Detection;
-use sentrycam::agent::time::TimeKeeper;
-use sentrycam::board::clock::Clock;
-use sentrycam::config::Config;
+use gstreamer::prelude::*;
 use sentrycam::demand::Decoders;
 use sentrycam::media::Packet;
 use sentrycam::time::Pts;
 
-use crate::fixture::{Recipe, caps, video};
+use crate::fixture::{Recipe, detection, video};
 
 mod hanging {
     //! A decoder that takes everything and puts nothing out.
@@ -106,13 +102,7 @@ macro_rules! decoder_with {
                 fn constructed(&self) {
                     self.parent_constructed();
                     let inner = concat!("avdec_h264 max-threads=1 ! ", $behind);
-                    let inner = gst::parse::bin_from_description(inner, true).unwrap();
-                    self.obj().add(&inner).unwrap();
-                    for pad in ["sink", "src"] {
-                        let target = inner.static_pad(pad).unwrap();
-                        let ghost = gst::GhostPad::builder_with_target(&target).unwrap();
-                        self.obj().add_pad(&ghost.name(pad).build()).unwrap();
-                    }
+                    super::fill(self.obj().upcast_ref(), inner);
                 }
             }
 
@@ -125,6 +115,17 @@ macro_rules! decoder_with {
             }
         }
     };
+}
+
+/// Puts these elements into a bin and shows their two ends.
+fn fill(bin: &gst::Bin, elements: &str) {
+    let inner = gst::parse::bin_from_description(elements, true).unwrap();
+    bin.add(&inner).unwrap();
+    for pad in ["sink", "src"] {
+        let target = inner.static_pad(pad).unwrap();
+        let ghost = gst::GhostPad::builder_with_target(&target).unwrap();
+        bin.add_pad(&ghost.name(pad).build()).unwrap();
+    }
 }
 
 mod wedged {
@@ -153,13 +154,7 @@ mod wedged {
     impl ObjectImpl for Imp {
         fn constructed(&self) {
             self.parent_constructed();
-            let inner = gst::parse::bin_from_description("identity", true).unwrap();
-            self.obj().add(&inner).unwrap();
-            for pad in ["sink", "src"] {
-                let target = inner.static_pad(pad).unwrap();
-                let ghost = gst::GhostPad::builder_with_target(&target).unwrap();
-                self.obj().add_pad(&ghost.name(pad).build()).unwrap();
-            }
+            super::fill(self.obj().upcast_ref(), "identity");
         }
     }
 
@@ -194,12 +189,7 @@ decoder_with!(alike, "SentrycamAlike", "identity");
 /// the decoders that were used.
 async fn watch(hardware: &str) -> (Vec<Packet>, Vec<Pts>, Vec<Option<String>>) {
     let (video, packets) = video(Recipe::default());
-    let text = "state_dir = \"/nonexistent\"\n[[camera]]\nid = \"a\"\nurl = \"rtsp://a\"\n";
-    let config = Config::parse(text, &|_| Err(String::new())).unwrap();
-    let clock = Clock::default();
-    let time = TimeKeeper::new(clock.clone(), clock.build_time());
-    let mut detection = Detection::new(config.cameras[0].motion.clone(), time);
-    detection.stream(Some(&caps(&video, None)));
+    let mut detection = detection(&video);
     detection.decode_with(Decoders::new("avdec_h264", vec![hardware.into()]));
     let mut seen: Vec<Pts> = Vec::new();
     let mut beat = tokio::time::interval(Duration::from_millis(50));
@@ -229,20 +219,14 @@ async fn watch(hardware: &str) -> (Vec<Packet>, Vec<Pts>, Vec<Option<String>>) {
     (packets, seen, names)
 }
 
-#[tokio::test]
-async fn a_decoder_whose_driver_does_not_answer_holds_nothing_up_and_software_decodes() {
-    register("v4l2wedged", wedged::Wedged::static_type());
-    let (packets, seen, names) = watch("v4l2wedged").await;
-    *wedged::OVER.0.lock().unwrap() = true;
-    wedged::OVER.1.notify_all();
-    assert_eq!(names, [None, Some("avdec_h264".to_owned())]);
-    assert_eq!(seen.first(), Some(&packets[0].pts), "nothing was lost");
-    assert!(seen.is_sorted() && seen.len() > 15, "{seen:?}");
-}
-
 fn register(name: &str, kind: gst::glib::Type) {
     gst::init().unwrap();
     gst::Element::register(None, name, gst::Rank::NONE, kind).unwrap();
+}
+
+fn assert_nothing_lost(packets: &[Packet], seen: &[Pts]) {
+    assert_eq!(seen.first(), Some(&packets[0].pts));
+    assert!(seen.is_sorted() && seen.len() > 15, "{seen:?}");
 }
 
 fn assert_software_took_over(
@@ -251,8 +235,17 @@ fn assert_software_took_over(
 ) {
     assert!(names.contains(&Some(hardware.to_owned())), "{names:?}");
     assert_eq!(names.last(), Some(&Some("avdec_h264".to_owned())));
-    assert_eq!(seen.first(), Some(&packets[0].pts), "nothing was lost");
-    assert!(seen.is_sorted() && seen.len() > 15, "{seen:?}");
+    assert_nothing_lost(packets, seen);
+}
+
+#[tokio::test]
+async fn a_decoder_whose_driver_does_not_answer_holds_nothing_up_and_software_decodes() {
+    register("v4l2wedged", wedged::Wedged::static_type());
+    let (packets, seen, names) = watch("v4l2wedged").await;
+    *wedged::OVER.0.lock().unwrap() = true;
+    wedged::OVER.1.notify_all();
+    assert_eq!(names, [None, Some("avdec_h264".to_owned())]);
+    assert_nothing_lost(&packets, &seen);
 }
 
 #[tokio::test]
@@ -274,6 +267,5 @@ async fn a_decoder_that_shows_what_software_shows_is_kept_and_nothing_is_lost() 
     let (packets, seen, names) = watch("v4l2alike").await;
     assert!(names.contains(&Some("v4l2alike".to_owned())), "{names:?}");
     assert!(!names.contains(&Some("avdec_h264".to_owned())), "{names:?}");
-    assert_eq!(seen.first(), Some(&packets[0].pts), "nothing was lost");
-    assert!(seen.is_sorted() && seen.len() > 15, "{seen:?}");
+    assert_nothing_lost(&packets, &seen);
 }

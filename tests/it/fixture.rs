@@ -7,6 +7,10 @@ use std::time::Duration;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app::AppSink;
+use sentrycam::agent::camera::detection::Detection;
+use sentrycam::agent::time::TimeKeeper;
+use sentrycam::board::clock::Clock;
+use sentrycam::config::Config;
 use sentrycam::media::{Packet, Track, TrackCaps};
 use sentrycam::time::Pts;
 
@@ -144,6 +148,17 @@ pub fn caps(video: &gst::Caps, audio: Option<&gst::Caps>) -> TrackCaps {
         video: video.clone(),
         audio: audio.cloned(),
     }
+}
+
+/// Detection of a camera with default settings that watches this video.
+pub fn detection(video: &gst::Caps) -> Detection {
+    let text = "state_dir = \"/nonexistent\"\n[[camera]]\nid = \"a\"\nurl = \"rtsp://a\"\n";
+    let config = Config::parse(text, &|_| Err(String::new())).unwrap();
+    let clock = Clock::default();
+    let time = TimeKeeper::new(clock.clone(), clock.build_time());
+    let mut detection = Detection::new(config.cameras[0].motion.clone(), time);
+    detection.stream(Some(&caps(video, None)));
+    detection
 }
 
 /// Video and audio in order of time.

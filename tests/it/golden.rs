@@ -9,14 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use sentrycam::agent::camera::detection::Detection;
-use sentrycam::agent::time::TimeKeeper;
-use sentrycam::board::clock::Clock;
-use sentrycam::config::Config;
 use sentrycam::motion::Verdict;
 use serde_json::{Value, json};
 
-use crate::fixture::{caps, footage, recorded};
+use crate::fixture::{detection, footage, recorded};
 
 /// Seconds that a time may be off: a picture at 5 a second, and a little.
 const TIME: f64 = 0.25;
@@ -328,12 +324,7 @@ async fn detection_on_demand_says_of_a_real_stream_what_it_said() {
         ..*street
     };
     let (video, packets) = recorded(&cut(&footage(), dir.path(), &whole));
-    let text = "state_dir = \"/nonexistent\"\n[[camera]]\nid = \"a\"\nurl = \"rtsp://a\"\n";
-    let config = Config::parse(text, &|_| Err(String::new())).unwrap();
-    let clock = Clock::default();
-    let time = TimeKeeper::new(clock.clone(), clock.build_time());
-    let mut detection = Detection::new(config.cameras[0].motion.clone(), time);
-    detection.stream(Some(&caps(&video, None)));
+    let mut detection = detection(&video);
     let second = |ns: u64| (ns as f64 / 1e7).round() / 100.0;
     let (mut modes, mut moving, mut since, mut decoded) = (Vec::new(), Vec::new(), f64::MAX, 0);
     for packet in &packets {

@@ -10,12 +10,11 @@
 
 mod encoded;
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use sentrycam::config::{Config, MotionConfig};
-use sentrycam::demand::{Decoder, Demand, Fed, Mark, Mode, Pace, Reader};
+use sentrycam::demand::{Demand, Mode, Reader, Replayed};
 use sentrycam::motion::{CellDetector, Detector, GrayFrame, Verdict};
 use sentrycam::recording::ring::Item;
 use sentrycam::time::{Mono, Pts};
@@ -196,55 +195,6 @@ impl Item for Sent {
     }
 }
 
-/// A decoder that is never behind: what it puts out was decoded before.
-struct Decoded {
-    pace: Pace,
-    run: u64,
-    needs_key: bool,
-    out: VecDeque<(usize, Mark)>,
-    fed: u64,
-    decoded: Vec<bool>,
-}
-
-impl Decoder<Sent> for Decoded {
-    fn push(&mut self, packet: &Sent, _: Mono) -> Fed {
-        if self.needs_key && !packet.key {
-            return Fed::Skipped;
-        }
-        self.needs_key = false;
-        self.fed += 1;
-        self.decoded[packet.index] = true;
-        if !self.pace.choose(packet.at, packet.key) {
-            return Fed::Held;
-        }
-        let mark = Mark {
-            key: packet.key,
-            run: self.run,
-        };
-        self.out.push_back((packet.index, mark));
-        Fed::Taken
-    }
-
-    fn drain(&mut self) {
-        self.needs_key = true;
-    }
-
-    fn rewind(&mut self) -> u64 {
-        self.drain();
-        self.pace.restart();
-        self.run += 1;
-        self.run
-    }
-
-    fn backlog(&self) -> u64 {
-        self.out.len() as u64
-    }
-
-    fn fed(&self) -> u64 {
-        self.fed
-    }
-}
-
 /// The detector over a stream; `demand` chooses what it sees.
 fn watch(
     (width, height): Size,
@@ -254,14 +204,7 @@ fn watch(
 ) -> Seen {
     let mut detector = CellDetector::new(config);
     let mut reader = Reader::new(demand);
-    let mut decoder = Decoded {
-        pace: Pace::new(config.fps),
-        run: 0,
-        needs_key: true,
-        out: VecDeque::new(),
-        fed: 0,
-        decoded: vec![false; shots.len()],
-    };
+    let mut decoder = Replayed::new(config.fps);
     let (mut motion, mut gave_up) = (Vec::new(), false);
     for (index, shot) in shots.iter().enumerate() {
         let sent = Sent {
@@ -272,8 +215,8 @@ fn watch(
         };
         let now = Mono(shot.at.0);
         reader.push(&sent, Some(&mut decoder), now);
-        while let Some((i, mark)) = decoder.out.pop_front() {
-            let s = &shots[i];
+        while let Some((sent, mark)) = decoder.picture() {
+            let s = &shots[sent.index];
             let frame = GrayFrame {
                 luma: &s.luma,
                 width,
@@ -292,9 +235,11 @@ fn watch(
             reader.feed(&mut decoder, now);
         }
     }
+    let mut decoded = vec![false; shots.len()];
+    decoder.given().iter().for_each(|s| decoded[s.index] = true);
     Seen {
         motion,
-        decoded: decoder.decoded,
+        decoded,
         gave_up,
     }
 }

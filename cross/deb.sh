@@ -2,7 +2,8 @@
 # deb.sh ARCH: builds target/deb/sentrycam_VERSION_ARCH.deb, the same bytes every time; ARCH is amd64, arm64 or armhf.
 # Another architecture than this machine's is built in a sysroot (cross/sysroot.sh), without docker and without root.
 # DEB_VERSION names another version than Cargo.toml's, for tests of upgrades; SKIP_BUILD=1 packs the binary that is there,
-# MANUAL names the program of examples/manual.rs where it is built already.
+# QUICK=1 this machine's program with the dependencies of the tests, itself optimised; MANUAL names the program of
+# examples/manual.rs where it is built already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . cross/targets.sh
@@ -10,7 +11,7 @@ arch=${1:?usage: deb.sh amd64|arm64|armhf}
 target_of "$arch"
 host=$(dpkg --print-architecture)
 # The sources must not know where they were built.
-export CARGO_TARGET_DIR=${DEB_TARGET_DIR:-$PWD/target/deb/build}
+export CARGO_TARGET_DIR=${DEB_TARGET_DIR:-$PWD/target/deb/${QUICK:+quick-}build}
 out=target/deb
 assets=$out/assets
 mkdir -p "$assets"
@@ -24,6 +25,16 @@ manual=${MANUAL:-target/debug/examples/manual}
 rm -rf "${assets:?}"/*
 "$manual" "$assets"
 cross/licences.py "$triple" | gzip -9n >"$assets/third-party.txt.gz"
+
+if [ -n "${QUICK:-}" ]; then
+    echo "program for this machine, quickly" >&2
+    (unset CARGO_TARGET_DIR && cargo build -q --locked --workspace --bin sentrycam --example manual \
+        --config profile.dev.package.sentrycam.opt-level=2)
+    program=$CARGO_TARGET_DIR/$triple/release/sentrycam
+    install -D target/debug/sentrycam "$program"
+    strip "$program"
+    SKIP_BUILD=1
+fi
 
 reproducible
 if [ -z "${SKIP_BUILD:-}" ]; then

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sentrycam::board::clock::Clock;
+use sentrycam::time::Mono;
 use sentrycam_cloud::command::Wanted;
 use sentrycam_cloud::testing::Cloud;
 use sentrycam_testcam::{Picture, Scene, TestCamera};
@@ -53,6 +54,7 @@ pub struct Story {
     pub machine: Machine,
     disk: TempDir,
     clock: Clock,
+    began: Mono,
     payload: TempDir,
     seen: Seen,
 }
@@ -90,6 +92,8 @@ impl Story {
     }
 
     async fn on(logged: bool) -> Story {
+        let clock = Clock::default();
+        let began = clock.mono();
         let cloud = Cloud::builder().broker().storage().start().await.unwrap();
         let (payload, disk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let at = |name: &str| payload.path().join(name);
@@ -135,7 +139,8 @@ impl Story {
             cameras,
             machine,
             disk,
-            clock: Clock::default(),
+            began,
+            clock,
             payload,
             seen: Seen::default(),
         }
@@ -160,7 +165,10 @@ impl Story {
     }
 
     pub fn say(&self, what: &str) {
-        println!("{:6.0} s  {what}", self.clock.mono().0 as f64 / 1e9);
+        println!(
+            "{:6.0} s  {what}",
+            self.clock.mono().since(self.began).as_secs_f64()
+        );
     }
 
     fn status(&mut self) -> Value {

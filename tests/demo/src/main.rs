@@ -2,7 +2,7 @@
 //! PostgreSQL, their clips in object storage, and a command goes down to it and its result up.
 //!
 //! Starts everything it needs as real processes in a temporary directory, tells what happens as it happens, and ends
-//! everything again. With `--seconds` it ends by itself, and its exit code is 0 only if at least one event is in
+//! everything again. With `--seconds` it ends by itself, a minute later at most if no clip has arrived, and its exit code is 0 only if at least one event is in
 //! PostgreSQL exactly once and its clip plays and has been uploaded.
 
 mod owner;
@@ -16,14 +16,18 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use sentrycam_cloud::testing::Cloud;
+use tokio::time::Instant;
 
 use self::processes::{Agent, Camera};
 use self::story::Story;
 
+/// How long it goes on where no clip has arrived in its time.
+const GRACE: Duration = Duration::from_secs(60);
+
 /// Shows the whole way of an event, from a camera to PostgreSQL.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Ends after this many seconds with a summary; without it, until Ctrl-C.
+    /// Ends after this many seconds, or when the first clip has arrived, with a summary; without it, until Ctrl-C.
     #[arg(long, env = "SECONDS_TO_RUN", value_name = "SECONDS")]
     seconds: Option<u64>,
     /// A real camera, rtsp://… or /dev/video0, instead of the footage. Given by environment, so that a password stands
@@ -111,16 +115,27 @@ async fn run(args: Args) -> Result<bool> {
             .map_or(Duration::from_secs(u64::MAX / 4), Duration::from_secs),
     );
     tokio::pin!(end);
+    let mut late = false;
     let mut tick = tokio::time::interval(Duration::from_millis(500));
     loop {
         tokio::select! {
-            () = &mut end => break,
+            () = &mut end => {
+                if late || story.a_clip_arrived(&cloud).await? {
+                    break;
+                }
+                late = true;
+                end.as_mut().reset(Instant::now() + GRACE);
+                story.tell("demo", "waits for the first clip to arrive, a minute at most");
+            }
             _ = tokio::signal::ctrl_c() => break,
             _ = tick.tick() => {
                 if let Some(status) = agent.exited()? {
                     anyhow::bail!("the agent ended with {status}; its log is {}", agent.log.display());
                 }
                 story.look(&agent, &cloud).await?;
+                if late && story.a_clip_arrived(&cloud).await? {
+                    break;
+                }
                 if !commanded && story.all_is_up() {
                     commanded = true;
                     owner::command(&story, &agent, &cloud).await?;

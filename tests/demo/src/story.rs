@@ -122,6 +122,11 @@ impl Story {
         camera && self.told.contains("link")
     }
 
+    /// True once the cloud says that a clip is there.
+    pub async fn a_clip_arrived(&self, cloud: &Cloud) -> Result<bool> {
+        Ok(!cloud.query(UPLOADED).await?.is_empty())
+    }
+
     /// Compares what the agent knows with what PostgreSQL holds.
     pub async fn summary(&mut self, agent: &Agent, cloud: &Cloud) -> Result<bool> {
         self.look(agent, cloud).await?;

@@ -73,7 +73,7 @@ async fn a_clock_outside_the_certificate_is_put_right_by_one_signed_answer() {
         assert_eq!(device.drain(3).await, 3, "{step_s}");
         assert_eq!(requests(&cloud), [TIME, "/edge/v1/events"], "{step_s}");
         let error_s = device.time().wall().unix_seconds() - jiff::Timestamp::now().as_second();
-        assert!(error_s.abs() < 3, "{error_s} s off");
+        assert!(error_s.abs() < 60, "{error_s} s off");
         all_arrived(&cloud, &device, &ids, &[]).await;
     }
 }

@@ -31,7 +31,7 @@ fn cameras_that_fail_are_reported_and_come_back_and_the_other_one_never_notices(
         ("refuses", refusing.url()),
     ] {
         config += &format!(
-            "[[camera]]\nid = \"{id}\"\nurl = \"{url}\"\nstall_timeout = \"2 s\"\n[camera.recording]\nmode = \"off\"\n\
+            "[[camera]]\nid = \"{id}\"\nurl = \"{url}\"\nstall_timeout = \"8 s\"\n[camera.recording]\nmode = \"off\"\n\
              [camera.motion]\nenabled = false\n"
         );
     }
@@ -65,7 +65,7 @@ fn cameras_that_fail_are_reported_and_come_back_and_the_other_one_never_notices(
         status["cameras"]["good"]["last_frame_age_s"]
             .as_f64()
             .unwrap()
-            < 2.0
+            < 8.0
     );
     assert!(
         status["cameras"]["locked"]["reason"]
@@ -73,17 +73,19 @@ fn cameras_that_fail_are_reported_and_come_back_and_the_other_one_never_notices(
             .unwrap()
             .contains("password")
     );
-    let records = agent.ask(&["outbox", "ls", "-n", "500"]);
-    let told = |id: &str, kind: &str| {
-        records
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter(|r| r["subject"] == id && r["kind"] == format!("camera.{kind}.v1"))
-            .count()
+    let count = |records: &Value, id: &str, kind: &str| {
+        let kind = format!("camera.{kind}.v1");
+        let of = |r: &&Value| r["subject"] == id && r["kind"] == kind;
+        records.as_array().unwrap().iter().filter(of).count()
     };
+    let ls = ["outbox", "ls", "-n", "500"];
+    let records = agent.wait(20, &ls, "it is told that all is well", |records| {
+        (count(records, "stalls", "up") == 2).then(|| records.clone())
+    });
+    let told = |id: &str, kind: &str| count(&records, id, kind);
     assert_eq!((told("good", "up"), told("good", "down")), (1, 0));
-    assert_eq!((told("stalls", "up"), told("stalls", "down")), (2, 1));
+    // A try that the reset cut short has a reason of its own.
+    assert!((1..=2).contains(&told("stalls", "down")), "{records}");
     assert_eq!(
         (told("locked", "up"), told("locked", "down")),
         (0, 1),
@@ -99,7 +101,7 @@ fn a_sub_stream_that_stalls_gives_detection_to_the_main_stream() {
     let proxy = Proxy::start(camera.address()).unwrap();
     let sub = camera.url_at(proxy.address()).replace("/main", "/sub");
     let agent = Running::start(&format!(
-        "[[camera]]\nid = \"a\"\nurl = \"{}\"\nsub_url = \"{sub}\"\nstall_timeout = \"2 s\"\n",
+        "[[camera]]\nid = \"a\"\nurl = \"{}\"\nsub_url = \"{sub}\"\nstall_timeout = \"8 s\"\n",
         camera.url()
     ));
     let moving = |s: &Value| (s["cameras"]["a"]["detection"] == "motion").then_some(());

@@ -7,8 +7,8 @@ use sentrycam::config::{RtspTransport, SourceConfig};
 use sentrycam::media::{CaptureEvent, Packet, Track, probe};
 use sentrycam::model::{DownReason, StreamInfo, VideoCodec};
 use sentrycam_testcam::{
-    Audio, Auth, BadCamera, ClipSpec, Codec, Misbehaviour, Options, Picture, Proxy, Source, issued,
-    self_signed, write_clip,
+    Audio, Auth, BadCamera, ClipSpec, Codec, Misbehaviour, Options, Picture, Proxy, Source,
+    TestCamera, issued, self_signed, write_clip,
 };
 
 use crate::watch::{DEADLINE, NOW, Watch, camera, rtsp, rtsp_as};
@@ -40,8 +40,9 @@ async fn delivers(source: &SourceConfig) -> (StreamInfo, Vec<Packet>) {
 
 #[tokio::test]
 async fn h264_comes_over_tcp_udp_and_auto() {
-    let cam = camera(Options::default());
+    // A camera for each: it answers 503 while it takes the stream of the client before down.
     for transport in [RtspTransport::Tcp, RtspTransport::Udp, RtspTransport::Auto] {
+        let cam = camera(Options::default());
         let (info, _) = delivers(&rtsp(&cam.url(), transport)).await;
         assert_eq!(
             (info.codec, info.width, info.height),
@@ -111,11 +112,14 @@ async fn basic_and_digest_let_in_and_keep_out() {
 async fn rtsps_needs_a_certificate_that_is_trusted() {
     let dir = tempfile::tempdir().unwrap();
     let (cert, key) = self_signed(dir.path()).unwrap();
-    let cam = camera(Options {
-        tls: Some((cert.clone(), key)),
-        ..Options::default()
+    // A camera for each session: it answers 503 while it takes a stream down.
+    let [cam, one, another] = [(); 3].map(|()| {
+        camera(Options {
+            tls: Some((cert.clone(), key.clone())),
+            ..Options::default()
+        })
     });
-    let with = |ca: Option<&std::path::Path>, verify: bool| {
+    let with = |cam: &TestCamera, ca: Option<&std::path::Path>, verify: bool| {
         let mut source = rtsp(&cam.url(), RtspTransport::Tcp);
         if let SourceConfig::Rtsp {
             ca_file,
@@ -128,13 +132,13 @@ async fn rtsps_needs_a_certificate_that_is_trusted() {
         }
         source
     };
-    delivers(&with(Some(&cert), true)).await;
-    delivers(&with(None, false)).await;
-    let refused = Watch::start(&with(None, true), false).down().await;
+    delivers(&with(&one, Some(&cert), true)).await;
+    delivers(&with(&another, None, false)).await;
+    let refused = Watch::start(&with(&cam, None, true), false).down().await;
     assert_eq!(refused.code(), "unreachable", "{refused}");
     let other = tempfile::tempdir().unwrap();
     let (foreign, _) = self_signed(other.path()).unwrap();
-    let refused = Watch::start(&with(Some(&foreign), true), false)
+    let refused = Watch::start(&with(&cam, Some(&foreign), true), false)
         .down()
         .await;
     assert_eq!(refused.code(), "unreachable", "{refused}");
@@ -236,7 +240,15 @@ async fn a_stall_is_flat_and_a_reset_is_down() {
     .await;
     assert_eq!(gone.code(), "unreachable", "{gone}");
     proxy.reopen().unwrap();
-    delivers(&rtsp(&cam.url_at(proxy.address()), RtspTransport::Tcp)).await;
+    let source = rtsp(&cam.url_at(proxy.address()), RtspTransport::Tcp);
+    loop {
+        match Watch::start(&source, false).next().await {
+            CaptureEvent::Up { .. } => break,
+            // It takes the stream of the client before down.
+            CaptureEvent::Down(reason) if reason.to_string().contains("503") => {}
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -37,13 +37,15 @@ async fn caps_are_what_the_parsers_of_gstreamer_say() {
         (b_frames, Codec::H264),
         (Picture::default(), Codec::H265),
     ] {
-        let cam = camera(Options {
-            source: Source::Pattern(picture, codec),
-            audio: Some(Audio::Aac),
-            ..Options::default()
+        let [one, other] = [(); 2].map(|()| {
+            camera(Options {
+                source: Source::Pattern(picture, codec),
+                audio: Some(Audio::Aac),
+                ..Options::default()
+            })
         });
-        let (ours, our_caps) = announced(&cam.url(), RtspTransport::Tcp, true).await;
-        let (theirs, their_caps) = announced(&cam.url(), RtspTransport::Udp, true).await;
+        let (ours, our_caps) = announced(&one.url(), RtspTransport::Tcp, true).await;
+        let (theirs, their_caps) = announced(&other.url(), RtspTransport::Udp, true).await;
         assert_eq!(ours, theirs);
         for field in [
             "stream-format",
@@ -78,8 +80,8 @@ async fn caps_are_what_the_parsers_of_gstreamer_say() {
 
 #[tokio::test]
 async fn spoilt_and_lost_packets_cost_pictures_not_the_session() {
-    let cam = camera(Options::default());
     for how in [Spoil::Garble(23), Spoil::Lose(23)] {
+        let cam = camera(Options::default());
         let proxy = Mangler::start(cam.address(), how).unwrap();
         let source = rtsp(&cam.url_at(proxy.address()), RtspTransport::Tcp);
         let mut w = Watch::start(&source, false);

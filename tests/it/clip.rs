@@ -114,7 +114,7 @@ fn announced_audio_that_never_comes_does_not_stop_the_clip() {
         w.push(p).unwrap();
     }
     // Fragments reach the disk although the other track is silent.
-    wait_until(10, "fragments of a clip without audio", || {
+    wait_until(30, "fragments of a clip without audio", || {
         stage(&part_of(&path)).fragments >= 1
     });
     w.finish().unwrap();
@@ -180,7 +180,7 @@ fn cut_anywhere(caps: &sentrycam::media::TrackCaps, packets: &[Packet]) {
         w.push(p).unwrap();
     }
     let part = part_of(&path);
-    wait_until(10, "eight fragments", || stage(&part).fragments >= 8);
+    wait_until(30, "eight fragments", || stage(&part).fragments >= 8);
     let whole = fs::read(&part).unwrap();
     drop(w);
     // Ends of the fragments and the samples up to there, as an unhurried reader sees them.
@@ -339,7 +339,7 @@ fn a_full_disk_ends_the_clip_and_leaves_what_plays() {
         track: Track::Audio,
         ..packets[0].clone()
     };
-    wait_until(10, "the disk to be full", || {
+    wait_until(30, "the disk to be full", || {
         failure = failure.take().or_else(|| w.push(&unwanted).err());
         failure.is_some()
     });
@@ -351,7 +351,7 @@ fn a_full_disk_ends_the_clip_and_leaves_what_plays() {
         Ok(Outcome::Salvaged(s)) => ffprobe(&s.path).frames == s.frames && s.frames >= 30,
         _ => false,
     };
-    wait_until(10, "the mount to be free", || {
+    wait_until(30, "the mount to be free", || {
         std::process::Command::new("umount")
             .arg(tmp.path())
             .status()
@@ -418,7 +418,7 @@ fn twenty_clips_leave_no_thread_and_no_descriptor() {
             write(&path, &c, &packets);
         }
     }
-    wait_until(10, "descriptors of all clips to be closed", || {
+    wait_until(30, "descriptors of all clips to be closed", || {
         open(tmp.path()) == 0
     });
     // Other tests run beside this one, so the bound is what twenty leaked clips would exceed.

@@ -76,8 +76,8 @@ impl Site {
 
     /// Waits for a number of the device's database.
     fn wait_for(&self, agent: &mut Agent, what: &str, sql: &str) {
-        let until = Clock::default().mono() + Duration::from_secs(60);
-        wait_until(90, what, || {
+        let until = Clock::default().mono() + Duration::from_secs(180);
+        wait_until(270, what, || {
             let late = Clock::default().mono() > until;
             assert!(!late, "not {what}:\n{}", last_words(&self.home.path("err")));
             assert!(

@@ -48,7 +48,7 @@ pub struct Device<T> {
 }
 
 /// Fails a request after this; the faults that hang do so for longer.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(12);
 
 impl Device<Client> {
     /// A new device of this cloud, not yet started.

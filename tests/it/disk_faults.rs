@@ -157,7 +157,7 @@ fn a_disk_that_somebody_else_fills_stops_clips_and_not_the_agent() {
             .unwrap();
         assert!(!full.status.success(), "the disk is full");
         state(&agent, 20, "full");
-        wait_until(10, "somebody is told", || told(&agent, "full") == round + 1);
+        wait_until(30, "somebody is told", || told(&agent, "full") == round + 1);
         let status = agent.ask(&["status"]);
         assert_eq!(
             status["storage"]["unmet"],
@@ -276,7 +276,7 @@ fn a_disk_without_inodes_takes_clips_again_when_it_has_some() {
         .take_while(|n| std::fs::write(name(*n), b"").is_ok())
         .count();
     state(&agent, 20, "no_inodes");
-    wait_until(10, "somebody is told", || told(&agent, "no_inodes") == 1);
+    wait_until(30, "somebody is told", || told(&agent, "no_inodes") == 1);
     let before = clips_kept(&agent);
     for n in 0..made {
         std::fs::remove_file(name(n)).unwrap();
@@ -306,7 +306,7 @@ fn a_disk_that_becomes_read_only_is_noticed_and_used_again() {
     // Only between two clips: a file that is open for writing holds it.
     wait_until(30, "it is read-only", || disk.remount("ro"));
     state(&agent, 20, "read_only");
-    wait_until(10, "somebody is told", || told(&agent, "read_only") == 1);
+    wait_until(30, "somebody is told", || told(&agent, "read_only") == 1);
     let events = |a: &Running| a.ask(&["events"]).as_array().map_or(0, Vec::len);
     let before = (events(&agent), clips_kept(&agent));
     wait_until(30, "events go on without clips", || {
@@ -330,7 +330,7 @@ fn a_disk_that_is_pulled_and_plugged_in_again_costs_what_was_on_it() {
     more_clips(&agent, 0);
     disk.pull();
     state(&agent, 20, "missing");
-    wait_until(10, "somebody is told", || told(&agent, "missing") == 1);
+    wait_until(30, "somebody is told", || told(&agent, "missing") == 1);
     let since = agent.ask(&["status"])["uptime_s"].as_u64().unwrap();
     wait_until(30, "time passes", || {
         agent.ask(&["status"])["uptime_s"].as_u64() >= Some(since + 6)

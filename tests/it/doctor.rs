@@ -69,10 +69,15 @@ async fn a_device_that_is_well_is_well_and_nothing_is_left_behind() {
         "signature",
         "clock",
         "disk space",
-        "disk speed",
-        "database disk",
     ] {
         assert_eq!(verdict(&findings, check), "ok", "{findings:#}");
+    }
+    // A disk that others use, too, may be slow for the moment.
+    for check in ["disk speed", "database disk"] {
+        assert!(
+            ["ok", "warning"].contains(&verdict(&findings, check)),
+            "{findings:#}"
+        );
     }
     assert!(
         finding(&findings, "camera")["detail"]

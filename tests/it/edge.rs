@@ -181,8 +181,8 @@ impl Edge {
 
     pub fn press(&self, times: u64) {
         for _ in 0..times {
-            self.hold(Duration::from_millis(80));
-            std::thread::sleep(Duration::from_millis(80));
+            self.hold(Duration::from_millis(200));
+            std::thread::sleep(Duration::from_millis(200));
         }
     }
 

@@ -50,23 +50,23 @@ async fn a_foreign_cloud_commands_and_hears_the_device() {
     link.reported
         .send_modify(|r| r.body = serde_json::json!({ "desired": 1, "applied": 1 }));
     link.up(1);
-    wait_until(10, "its commands came", || link.commands.texts().len() == 3);
+    wait_until(30, "its commands came", || link.commands.texts().len() == 3);
     let wanted = [0, 1, 2].map(|n| format!("header.command-{n}.mac"));
     assert_eq!(link.commands.texts(), wanted);
-    wait_until(10, "its twin came", || {
+    wait_until(30, "its twin came", || {
         link.twin.texts() == ["header.twin.mac"]
     });
     let poke = tokio::time::timeout(std::time::Duration::from_secs(30), link.poke.notified());
     poke.await.expect("its poke came");
 
     let (id, topic) = put_state(&device, EDGE).await;
-    wait_until(10, "it heard the state", || heard("/status").len() == 1);
+    wait_until(30, "it heard the state", || heard("/status").len() == 1);
     let alarm = device.put(Class::Alarm, "motion.started", json!({})).await;
-    wait_until(10, "it heard the alarm", || heard("/up/hint").len() == 1);
-    wait_until(10, "it heard the twin", || heard("/up/twin").len() == 1);
+    wait_until(30, "it heard the alarm", || heard("/up/hint").len() == 1);
+    wait_until(30, "it heard the twin", || heard("/up/twin").len() == 1);
     assert!(link.stop().await);
     let mut ended = None;
-    wait_until(10, "it heard the good-bye", || {
+    wait_until(30, "it heard the good-bye", || {
         ended = child.try_wait().unwrap();
         ended.is_some()
     });

@@ -334,7 +334,7 @@ async fn detection_on_demand_says_of_a_real_stream_what_it_said() {
         let mut patience = Duration::from_secs(if given > decoded { 10 } else { 0 });
         decoded = given;
         while let Ok(picture) = tokio::time::timeout(patience, detection.next()).await {
-            patience = Duration::from_millis(5);
+            patience = Duration::from_millis(100);
             let Some(picture) = picture else { continue };
             if let (at, Verdict::Motion(a)) = detection.observe(&picture) {
                 moving.push(json!(second(at.0)));

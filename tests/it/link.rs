@@ -17,9 +17,11 @@ async fn presence_begins_with_the_session_and_ends_with_an_orderly_stop() {
     let device = device();
     let link = site.link(&device);
     link.up(1);
-    wait_until(5, "online is said", || cloud.presence().len() == 1);
+    wait_until(30, "online is said", || cloud.presence().len() == 1);
     assert!(link.stop().await, "within its phase");
-    wait_until(5, "offline is said at once", || cloud.presence().len() == 2);
+    wait_until(30, "offline is said at once", || {
+        cloud.presence().len() == 2
+    });
     let said = cloud.presence();
     assert_eq!(
         (&said[0]["online"], &said[1]["online"]),
@@ -32,12 +34,12 @@ async fn presence_begins_with_the_session_and_ends_with_an_orderly_stop() {
     );
     // It is retained: who comes later knows it too.
     let late = Peer::cloud(&site.broker);
-    wait_until(5, "a late reader knows", || late.presence().len() == 1);
+    wait_until(30, "a late reader knows", || late.presence().len() == 1);
     assert_eq!(late.presence()[0], said[1]);
     // The next life is another session.
     let link = site.link(&device);
     link.up(1);
-    wait_until(5, "online again", || cloud.presence().len() == 3);
+    wait_until(30, "online again", || cloud.presence().len() == 3);
     assert_ne!(cloud.presence()[2]["session"], said[0]["session"]);
 }
 
@@ -69,7 +71,7 @@ async fn states_come_in_order_as_the_outbox_has_them_and_stay_in_it() {
         assert_eq!(event["type"], "io.sentrycam.command.status.v1");
         assert_eq!(event["source"], format!("urn:sentrycam:edge:{EDGE}"));
     }
-    link.wait(5, "all are acknowledged", |s| s.published == 60);
+    link.wait(30, "all are acknowledged", |s| s.published == 60);
     assert_eq!(device.outbox().len(), 90, "only HTTPS deletes");
 }
 
@@ -85,13 +87,13 @@ async fn alarms_are_hinted_at_once_and_those_of_before_are_not() {
     link.up(1);
     // A state that came proves that the outbox was read up to here.
     put_state(&device, EDGE).await;
-    wait_until(10, "the outbox was read", || cloud.on("/status").len() == 1);
+    wait_until(30, "the outbox was read", || cloud.on("/status").len() == 1);
     for n in 0..40 {
         device
             .put(Class::Alarm, "motion.started", json!({ "n": n }))
             .await;
     }
-    wait_until(10, "all hints came", || cloud.on("/hint").len() == 40);
+    wait_until(30, "all hints came", || cloud.on("/hint").len() == 40);
     for (n, hint) in cloud.on("/hint").iter().enumerate() {
         assert_eq!(hint.json()["data"]["n"], n);
     }
@@ -129,7 +131,7 @@ async fn the_reported_twin_is_retained_and_follows_changes_and_connections() {
     for n in [1, 2] {
         link.reported
             .send_modify(|r| r.body = json!({ "desired": n, "applied": n }));
-        wait_until(10, "it is reported", || {
+        wait_until(30, "it is reported", || {
             cloud
                 .on("/up/twin")
                 .last()
@@ -140,7 +142,7 @@ async fn the_reported_twin_is_retained_and_follows_changes_and_connections() {
     site.broker.start_again().unwrap();
     link.up(2);
     let late = Peer::cloud(&site.broker);
-    wait_until(10, "a broker that was killed has it again", || {
+    wait_until(30, "a broker that was killed has it again", || {
         late.on("/up/twin")
             .last()
             .is_some_and(|m| m.json()["applied"] == 2)
@@ -161,7 +163,7 @@ async fn what_is_published_while_the_device_is_away_arrives_once_after_it_is_bac
     }
     cloud.publish(&down("twin"), true, "twin 7");
     let link = site.link(&device);
-    wait_until(10, "all came", || {
+    wait_until(30, "all came", || {
         link.commands.texts().len() >= 20 && !link.twin.texts().is_empty()
     });
     assert_eq!(link.commands.texts(), sent);
@@ -170,13 +172,13 @@ async fn what_is_published_while_the_device_is_away_arrives_once_after_it_is_bac
     cloud.publish(&down("poke"), false, "{}");
     let poke = tokio::time::timeout(Duration::from_secs(30), link.poke.notified());
     poke.await.expect("a poke pokes");
-    link.wait(5, "all are acknowledged", |s| s.received >= 21);
+    link.wait(30, "all are acknowledged", |s| s.received >= 21);
     assert!(link.stop().await);
     // Acknowledged is acknowledged: only what is new comes in the next session.
     let link = site.link(&device);
     link.up(1);
     cloud.command("last");
-    wait_until(10, "the last came", || !link.commands.texts().is_empty());
+    wait_until(30, "the last came", || !link.commands.texts().is_empty());
     assert_eq!(link.commands.texts(), ["last"]);
 }
 
@@ -190,7 +192,7 @@ async fn a_command_that_the_inbox_cannot_take_stays_with_the_broker() {
     link.up(1);
     cloud.command("a");
     cloud.command("b");
-    wait_until(10, "it is offered again", || {
+    wait_until(30, "it is offered again", || {
         link.commands.texts().len() >= 2
     });
     assert!(link.commands.texts().iter().all(|t| t == "a"));
@@ -198,7 +200,7 @@ async fn a_command_that_the_inbox_cannot_take_stays_with_the_broker() {
     drop(link);
     // After a crash both come again; what was taken then never comes a third time.
     let link = site.link(&device);
-    wait_until(10, "both come", || link.commands.texts().len() == 2);
+    wait_until(30, "both come", || link.commands.texts().len() == 2);
     assert_eq!(link.commands.texts(), ["a", "b"]);
 }
 

@@ -17,7 +17,7 @@ fn home(site: &Site, cameras: &str) -> Home {
                   "password": PASSWORD } });
     std::fs::write(home.path("edge.json"), edge.to_string()).unwrap();
     std::fs::copy(site.ca(), home.path("ca.pem")).unwrap();
-    home.configure(&format!("[mqtt]\nkeep_alive = \"2 s\"\n{cameras}"));
+    home.configure(&format!("[mqtt]\nkeep_alive = \"6 s\"\n{cameras}"));
     home
 }
 
@@ -57,10 +57,10 @@ async fn the_will_speaks_for_a_killed_agent_and_not_for_a_stopped_one() {
     let home = home(&site, "");
     let agent = Agent::start(&home, "info");
     wait_until(20, "online is said", || cloud.presence().len() == 1);
-    let status = wait_status(&home, 10, "status says so", |s| s["link"]["state"] == "up");
+    let status = wait_status(&home, 30, "status says so", |s| s["link"]["state"] == "up");
     assert!(status["link"]["since_s"].is_u64(), "{status}");
     assert!(agent.stop().success());
-    wait_until(5, "good-bye is said", || cloud.presence().len() == 2);
+    wait_until(30, "good-bye is said", || cloud.presence().len() == 2);
 
     let agent = Agent::start(&home, "info");
     wait_until(20, "online again", || cloud.presence().len() == 3);
@@ -89,7 +89,7 @@ async fn recording_never_notices_what_the_broker_does() {
         s["link"]["state"] == "up" && s["cameras"]["a"]["recording"] == true
     });
     site.broker.freeze().unwrap();
-    wait_status(&home, 10, "the frozen broker is noticed", |s| {
+    wait_status(&home, 30, "the frozen broker is noticed", |s| {
         s["link"]["state"] != "up"
     });
     let kept = || {

@@ -24,7 +24,7 @@ async fn a_broker_that_is_absent_at_the_start_is_found_when_it_comes() {
         .away
         .borrow()
         .expect("it is away from the first moment");
-    link.wait(10, "it says why", |s| {
+    link.wait(30, "it says why", |s| {
         s.last_reason
             .as_ref()
             .is_some_and(|r| r.contains("refused"))
@@ -38,7 +38,7 @@ async fn a_broker_that_is_absent_at_the_start_is_found_when_it_comes() {
     link.up(1);
     assert_eq!(*link.away.borrow(), None);
     site.broker.kill();
-    link.wait(10, "it is noticed", |s| s.state != "up");
+    link.wait(30, "it is noticed", |s| s.state != "up");
     assert!(link.away.borrow().is_some_and(|again| again > since));
 }
 
@@ -56,7 +56,7 @@ async fn a_broker_that_dies_or_restarts_costs_seconds_and_no_state() {
             site.broker.stop();
         }
         put_state(&device, EDGE).await;
-        link.wait(10, "it is noticed", |s| s.state != "up");
+        link.wait(30, "it is noticed", |s| s.state != "up");
         site.broker.start_again().unwrap();
         link.up(round + 1);
         println!("round {round}: {:?}", link.now().last_reason);
@@ -117,7 +117,7 @@ async fn a_wrong_password_is_tried_once_in_five_minutes() {
     let mut wrong = site.account();
     wrong.password = Secret::new("another password");
     let link = Running::start(&device, wrong, EDGE, &site.ca());
-    link.wait(10, "it is refused", |s| s.state == "refused");
+    link.wait(30, "it is refused", |s| s.state == "refused");
     let reason = link.now().last_reason.unwrap();
     assert!(
         reason.contains("(0x87)") || reason.contains("(0x86)"),
@@ -136,7 +136,7 @@ async fn a_device_that_may_not_listen_is_refused_and_one_that_may_not_speak_goes
     let site = Site::new().await;
     let device = device();
     let other = Running::start(&device, site.account(), "e-other", &site.ca());
-    other.wait(10, "it may not listen there", |s| s.state == "refused");
+    other.wait(30, "it may not listen there", |s| s.state == "refused");
     assert_eq!(
         other.now().last_reason.as_deref(),
         Some("the broker does not let us listen: not authorized (0x87)")
@@ -151,16 +151,16 @@ async fn a_device_that_may_not_listen_is_refused_and_one_that_may_not_speak_goes
     let remove = json!({ "commands": [{ "command": "removeRoleACL", "rolename": EDGE,
         "acltype": "publishClientSend", "topic": format!("edge/v1/{EDGE}/up/cmd/+/status") }] });
     admin.publish("$CONTROL/dynamic-security/v1", false, remove.to_string());
-    wait_until(10, "the right is gone", || {
+    wait_until(30, "the right is gone", || {
         !admin.on("/response").is_empty()
     });
     let cloud = Peer::cloud(&site.broker);
     let link = site.link(&device);
     link.up(1);
     put_state(&device, EDGE).await;
-    link.wait(10, "it is denied", |s| s.denied);
+    link.wait(30, "it is denied", |s| s.denied);
     cloud.command("go on");
-    wait_until(10, "commands come", || link.commands.texts() == ["go on"]);
+    wait_until(30, "commands come", || link.commands.texts() == ["go on"]);
     assert_eq!((link.state(), link.now().sessions), ("up", 1));
     assert_eq!(device.outbox().len(), 1);
 }
@@ -179,7 +179,7 @@ async fn a_second_device_of_the_same_name_is_told_of() {
     } else {
         &copy
     };
-    wait_until(5, "the record is written", || loser.outbox().len() == 1);
+    wait_until(30, "the record is written", || loser.outbox().len() == 1);
     let reader = sentrycam::db::schema::open_reader(&loser.db_path()).unwrap();
     let body: String = reader
         .query_row("select body from outbox where class = 0", [], |r| r.get(0))
@@ -205,7 +205,7 @@ async fn what_is_not_mqtt_is_said_and_left() {
     ] {
         let port = chatter(&site, junk.to_vec());
         let link = Running::start(&device, account(port), EDGE, &site.ca());
-        link.wait(10, &format!("it is noticed: {junk:?}"), |s| {
+        link.wait(30, &format!("it is noticed: {junk:?}"), |s| {
             s.last_reason
                 .as_ref()
                 .is_some_and(|r| r.contains("what is not MQTT"))
@@ -260,7 +260,7 @@ async fn a_broker_with_a_certificate_of_somebody_else_is_not_spoken_to() {
         EDGE,
         &foreign.path().join("ca.pem"),
     );
-    link.wait(10, "it is refused", |s| {
+    link.wait(30, "it is refused", |s| {
         s.last_reason
             .as_ref()
             .is_some_and(|r| r.contains("no TLS with"))

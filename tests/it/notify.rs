@@ -73,11 +73,12 @@ fn is_signed((head, body): &Got, secret: &str) -> bool {
 async fn a_critical_event_reaches_a_webhook_with_its_picture() {
     let quick = Settings {
         pauses: vec![Duration::from_millis(200); 4],
-        timeout: Duration::from_secs(5),
+        timeout: Duration::from_secs(20),
         ..Settings::default()
     };
     let cloud = Cloud::builder().storage().notify(quick);
     let cloud = cloud.start().await.unwrap();
+    cloud.wait_long_for_thumbnails().await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let got = Arc::<Mutex<Vec<Got>>>::default();

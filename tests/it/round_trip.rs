@@ -59,8 +59,11 @@ async fn commands_and_twins_come_by_the_broker_and_by_https_where_it_is_gone() {
         let end = cloud.wait_command(id, SOON).await;
         let end = end.unwrap_or_else(|e| panic!("{e:?}\n{}", last_words(&home.path("err"))));
         assert_eq!(end["status"], "succeeded", "{n}: {end}");
+        // An answer to the sync would say of the next that something waits, and the poll be first.
+        wait_until(30, "everything to be sent", || {
+            home.number("select count(*) from outbox where class < 3") == Some(0)
+        });
     }
-    // An answer to the sync may say in between that something waits, and the poll is first then.
     let by_broker = home.number("select count(*) from commands where way = 'mqtt'");
     assert!(by_broker >= Some(5), "{by_broker:?} of 10");
 

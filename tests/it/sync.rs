@@ -243,7 +243,7 @@ async fn revoked_suspended_or_unclaimed_it_waits_and_wipes_nothing() {
     cloud.revoke(device.edge_id()).await.unwrap();
     for minutes in [5, 10, 20, 40, 60, 60] {
         let pause = device.pass_and_wait().await;
-        assert!(pause.abs_diff(s(minutes * MINUTE)) < s(2), "{pause:?}");
+        assert!(pause.abs_diff(s(minutes * MINUTE)) < s(30), "{pause:?}");
         assert_eq!(
             (device.status().state, device.outbox()),
             ("auth_lost", more.clone())
@@ -252,7 +252,7 @@ async fn revoked_suspended_or_unclaimed_it_waits_and_wipes_nothing() {
     // A new run starts over at five minutes, with everything still there.
     device.restart(End::InOrder).await;
     assert_eq!(device.pass().await, Pass::More);
-    assert!(device.pass_and_wait().await.abs_diff(s(5 * MINUTE)) < s(2));
+    assert!(device.pass_and_wait().await.abs_diff(s(5 * MINUTE)) < s(30));
     assert_eq!(device.outbox(), more);
     let back = "update edge_credentials set state = 'current', retired_at = null";
     cloud.execute(back).await.unwrap();

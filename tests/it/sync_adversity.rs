@@ -108,7 +108,7 @@ async fn clocks_that_are_off_delay_nothing() {
         let row = &cloud.query(sql).await.unwrap()[0];
         let error = wall(&row["time"]).unix_seconds() - cloud.clock().now(0).as_second();
         assert!(
-            error.abs() < 5,
+            error.abs() < 60,
             "{error} s off: cloud {cloud_skew} device {device_step}"
         );
         assert_eq!(row["timequality"], "synced");

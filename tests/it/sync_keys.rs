@@ -131,7 +131,10 @@ async fn where_both_are_refused_it_pauses_and_wipes_neither() {
         assert_eq!(device.pass().await, Pass::More);
         let pause = device.pass_and_wait().await;
         let wanted = Duration::from_secs(minutes * 60);
-        assert!(pause.abs_diff(wanted) < Duration::from_secs(2), "{pause:?}");
+        assert!(
+            pause.abs_diff(wanted) < Duration::from_secs(30),
+            "{pause:?}"
+        );
         assert_eq!(cloud.faults().seen().len(), 2, "each key once");
         assert_eq!(device.status().state, "auth_lost");
         assert_eq!(device.outbox(), ids);

@@ -310,6 +310,21 @@ impl Cloud {
         Ok(executed.await??)
     }
 
+    /// Lets deliveries wait longer for the thumbnail of their event than a slow machine takes to make it.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn wait_long_for_thumbnails(&self) -> Result<()> {
+        self.execute(
+            "create function wait_long() returns trigger language plpgsql as $$ begin
+               if new.next_attempt_at > now() then new.next_attempt_at := now() + interval '60 s'; end if;
+               return new;
+             end $$;
+             create trigger wait_long before insert on notification_deliveries for each row execute function wait_long()",
+        )
+        .await
+    }
+
     /// Stops the server in order; connections to it are refused until `start_again`.
     ///
     /// # Errors

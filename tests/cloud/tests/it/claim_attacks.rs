@@ -217,7 +217,7 @@ async fn a_cloud_that_dies_in_between_loses_nothing() {
     cloud
         .wait_for(
             "(select applied = generation from mqtt_clients)",
-            Duration::from_secs(10),
+            Duration::from_secs(40),
         )
         .await
         .unwrap();

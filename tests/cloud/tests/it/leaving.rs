@@ -14,7 +14,7 @@ use crate::claims::{count, heartbeat};
 use crate::device::Device;
 use crate::mqtt::Mqtt;
 
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(40);
 
 fn id(command: &Value) -> Uuid {
     command["id"].as_str().unwrap().parse().unwrap()

@@ -344,7 +344,7 @@ async fn a_licence_that_changes_or_ends_compiles_every_twin_again() {
     cloud.clock().set_skew(3601);
     let noted = "(select end_noted from licenses where status = 'active')";
     cloud
-        .wait_for(noted, Duration::from_secs(15))
+        .wait_for(noted, Duration::from_secs(40))
         .await
         .unwrap();
     assert_eq!(named(&ids[0]).await, is("a c", r#"["motion"]"#, 7));

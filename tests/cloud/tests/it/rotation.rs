@@ -13,7 +13,7 @@ use crate::device::{Answer, Device};
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
 use sentrycam_cloud::secret::Secret;
 
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(40);
 
 async fn rotate(device: &Device, key: &Blank) -> Answer {
     let body = json!({ "kem_pk": BASE64_URL_SAFE_NO_PAD.encode(key.public) });

@@ -11,7 +11,7 @@ use sentrycam_cloud::testing::Cloud;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(40);
 const KEY: &str = "canary-stream-key";
 
 fn wanted(camera_id: &str, stream_key: Option<&str>) -> Wanted {

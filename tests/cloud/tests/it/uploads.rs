@@ -8,7 +8,7 @@ use sentrycam_cloud::testing::Cloud;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(40);
 pub const MIB: usize = 1024 * 1024;
 pub const START: &str = "2026-11-21T02:00:00Z";
 

@@ -23,6 +23,7 @@ async fn the_installed_package_lives_through_a_day() {
         .machine
         .run("systemd-analyze security sentrycam --no-pager | tail -n 1");
     s.say(&exposure);
+    s.assert_maps();
     s.machine
         .run("systemd-analyze security --threshold=15 sentrycam >/dev/null");
     assert_eq!(s.light(), "timer", "nobody owns it");

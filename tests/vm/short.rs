@@ -13,6 +13,7 @@ async fn the_package_is_claimed_records_and_survives_a_power_cut() {
     s.wait_up();
     s.machine
         .run("systemd-analyze security --threshold=15 sentrycam >/dev/null");
+    s.assert_maps();
     assert_eq!(s.light(), "timer", "nobody owns it");
     s.claim().await;
     s.event("door").await;

@@ -5,6 +5,7 @@
 # make fuzz-motion [ROUNDS=2000]                          the detector on any bytes, decode on demand on any stream
 # make deb [ARCH=amd64|arm64|armhf]                        target/deb/sentrycam_VERSION_ARCH.deb
 # make package-test                                       its contents, and its life in a clean Debian 12 and 13 (root)
+# make readme-test [SUITES="bookworm trixie"]              `make demo` and `make test` in a clean Debian 12 and 13 (root)
 # make reproducible                                       builds it twice, in two places, and compares
 # make crash [ROUNDS=100]                                 kill -9 at random moments
 # make upload-cuts [ROUNDS=200]                           uploads that are cut at random offsets
@@ -14,6 +15,7 @@
 # make vm-test-arm64                                      that card in an emulated arm64 machine, minutes in emulation (QEMU, root)
 # make vm-test                                            the installed package in a machine with camera, button and light (QEMU, root)
 # make vm-short                                           the same in short: two boots, a claim, an event, a power cut
+# make cross-short [ARCH=arm64]                           builds for another architecture, hardly optimised, and starts it (QEMU)
 # make broker-kills [ROUNDS=200]                          kill -9 of the broker while states are committed
 
 SHELL := /bin/bash
@@ -27,10 +29,10 @@ BIN := target/debug
 PACKAGES := gcc pkg-config libclang-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev \
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
     gstreamer1.0-libav gstreamer1.0-rtsp gstreamer1.0-x gstreamer1.0-tools glib-networking ca-certificates ffmpeg mosquitto postgresql \
-    python3-venv procps util-linux dbus-daemon systemd
+    python3-venv procps util-linux iproute2 curl dbus-daemon systemd
 PACKAGING := dpkg-dev gzip python3 $(PACKAGES)
 
-.PHONY: vm vm-short vm-test vm-test-arm64 powercut image deb package-test reproducible demo test bench bench-motion fuzz-motion crash broker-kills upload-cuts live-sessions deps deny lint footage
+.PHONY: vm cross-short vm-short vm-test vm-test-arm64 powercut image deb package-test readme-test reproducible demo test bench bench-motion fuzz-motion crash broker-kills upload-cuts live-sessions deps deny lint footage
 
 # With an example, dependencies have the features that the tests want, and are compiled once for both.
 demo: deps footage
@@ -72,6 +74,13 @@ vm-short: export QUICK = 1
 vm-short: export DEB_VERSION = 0.0.1~quick
 vm-short: vm deps
 	$(CARGO) test --workspace --test it vm::short -- --ignored --nocapture
+
+# The recipe for another architecture, and that its program starts.
+cross-short: export QUICK = 1
+cross-short: export DEB_VERSION = 0.0.1~quick
+cross-short: ARCH = arm64
+cross-short: deb
+	cross/runs.sh $$(cross/deb-name.sh $(ARCH))
 
 vm-test-arm64: image deps
 	@cross/deps.sh mtools e2fsprogs
@@ -132,6 +141,10 @@ package-test: deb
 	for suite in $(SUITES); do \
 	    tests/packages/lifecycle.sh $$suite $$(DEB_VERSION=0.0.1-1 cross/deb-name.sh $(ARCH)) $$(cross/deb-name.sh $(ARCH)); \
 	done
+
+readme-test:
+	@cross/deps.sh mmdebstrap
+	for suite in $(SUITES); do tests/packages/readme.sh $$suite; done
 
 reproducible:
 	cross/reproducible.sh $(ARCH)

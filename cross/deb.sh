@@ -2,8 +2,8 @@
 # deb.sh ARCH: builds target/deb/sentrycam_VERSION_ARCH.deb, the same bytes every time; ARCH is amd64, arm64 or armhf.
 # Another architecture than this machine's is built in a sysroot (cross/sysroot.sh), without docker and without root.
 # DEB_VERSION names another version than Cargo.toml's, for tests of upgrades; SKIP_BUILD=1 packs the binary that is there,
-# QUICK=1 this machine's program with the dependencies of the tests, itself optimised; MANUAL names the program of
-# examples/manual.rs where it is built already.
+# QUICK=1 one that takes less time to build: for this machine with the dependencies of the tests, itself optimised, else
+# hardly optimised; MANUAL names the program of examples/manual.rs where it is built already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . cross/targets.sh
@@ -26,7 +26,9 @@ rm -rf "${assets:?}"/*
 "$manual" "$assets"
 cross/licences.py "$triple" | gzip -9n >"$assets/third-party.txt.gz"
 
-if [ -n "${QUICK:-}" ]; then
+if [ -n "${QUICK:-}" ] && [ "$arch" != "$host" ]; then
+    export CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+elif [ -n "${QUICK:-}" ]; then
     echo "program for this machine, quickly" >&2
     (unset CARGO_TARGET_DIR && cargo build -q --locked --workspace --bin sentrycam --example manual \
         --config profile.dev.package.sentrycam.opt-level=2)

@@ -17,7 +17,7 @@ use crate::fixture::{detection, footage, recorded};
 /// Seconds that a time may be off: a picture at 5 a second, and a little.
 const TIME: f64 = 0.25;
 const SCORE: f64 = 0.1;
-/// Corners and sides of a box, share of the picture.
+/// Sides of a box, share of the picture.
 const BOX: f64 = 0.12;
 
 const ZONES: &str = r#"
@@ -190,9 +190,15 @@ fn replay(dir: &Path, clip: &Path, options: &[&str]) -> Value {
             "peak_score",
             "largest",
         ];
-        keys.map(|k| (k.to_owned(), e[k].clone()))
+        let mut event: Value = keys
+            .map(|k| (k.to_owned(), e[k].clone()))
             .into_iter()
-            .collect()
+            .collect();
+        // Of two people of one size, which is the larger is a matter of a grey level.
+        if let Some(largest) = event["largest"].as_object_mut() {
+            largest.retain(|side, _| side == "w" || side == "h");
+        }
+        event
     };
     let events: Vec<Value> = clip["events"]
         .as_array()
@@ -248,6 +254,8 @@ fn differences(at: &str, golden: &Value, said: &Value, out: &mut Vec<String>) {
                 _ if at.contains("/moving/") && end == "2" => 3.0 + g / 20.0,
                 _ if at.contains("/scene_changed/") && end == "2" => 2.0,
                 "pictures" => 1.0,
+                // Where a copied stream is cut is a matter of ffmpeg's version.
+                "packets" => 4.0,
                 "peak_score" => SCORE,
                 "share" => 0.1,
                 _ if at.contains("/largest/") => BOX,

@@ -1,5 +1,5 @@
 # make demo [SECONDS=60] [CAMERA=rtsp://… | /dev/video0]   the whole story, on real video
-# make test                                               everything that CI runs
+# make test                                               the tests; CI adds cross-short and vm-short (.ci/run)
 # make bench                                              figures, into target/bench/*.json and on the screen
 # make bench-motion [DIR=footage] [OPTIONS=--fast]        detection beside OpenCV, motion and GStreamer: quality, cost, recall
 # make fuzz-motion [ROUNDS=2000]                          the detector on any bytes, decode on demand on any stream
@@ -14,7 +14,7 @@
 # make image                                              target/image/sentrycam_VERSION_arm64.img.xz: a card for Raspberry Pi 3 and 4 (root)
 # make vm-test-arm64                                      that card in an emulated arm64 machine, minutes in emulation (QEMU, root)
 # make vm-test                                            the installed package in a machine with camera, button and light (QEMU, root)
-# make vm-short                                           the same in short: two boots, a claim, an event, a power cut
+# make vm-short                                           the same in short, in CI: two boots, a claim, an event, a power cut
 # make cross-short [ARCH=arm64]                           builds for another architecture, hardly optimised, and starts it (QEMU)
 # make broker-kills [ROUNDS=200]                          kill -9 of the broker while states are committed
 

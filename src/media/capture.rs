@@ -196,14 +196,21 @@ impl Run {
                 Ended::Busy(reason) if left > 0 => tracing::debug!(%reason, "asked once more"),
                 Ended::Down(reason) | Ended::Busy(reason) => return Some(reason),
             }
-            thread::sleep(SUCCESSION);
-            while let Ok(wake) = self.inbox.try_recv() {
-                if matches!(wake, Wake::Stop) {
-                    return None;
-                }
+            if self.stopped_within(SUCCESSION) {
+                return None;
             }
         }
         None
+    }
+
+    /// Lets a time pass, and what the last pipeline still had to say; true as soon as the owner wants no more.
+    fn stopped_within(&mut self, time: Duration) -> bool {
+        let timer = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        let Ok(timer) = timer else { return false };
+        let stop = async { while !matches!(self.inbox.recv().await, Some(Wake::Stop) | None) {} };
+        timer.block_on(async { tokio::time::timeout(time, stop).await.is_ok() })
     }
 
     /// One pipeline from its making to its end.

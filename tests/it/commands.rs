@@ -154,7 +154,7 @@ async fn what_the_cloud_asks_is_done_and_its_end_is_in_postgres() {
         "succeeded"
     );
     let kept = format!(
-        "(select duration_ms between 900 and 30000 from recordings where recording_uid = '{short}')"
+        "(select duration_ms between 900 and 10000 from recordings where recording_uid = '{short}')"
     );
     site.cloud.wait_for(&kept, SECONDS).await.unwrap();
 

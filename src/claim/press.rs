@@ -187,6 +187,26 @@ mod tests {
         Mono((1000 + n) * 1_000_000)
     }
 
+    /// Milliseconds of the longest press of these levels and their beginnings, without what bounces.
+    fn longest_press(levels: &[(bool, u64)], now: u64) -> u64 {
+        let mut changes = levels.to_vec();
+        changes.dedup_by_key(|(level, _)| *level);
+        let ends: Vec<u64> = changes.iter().skip(1).map(|c| c.1).chain([now]).collect();
+        let mut settled: Vec<(bool, u64)> = changes
+            .into_iter()
+            .zip(ends)
+            .filter(|((_, begin), end)| end - begin >= 30)
+            .map(|(change, _)| change)
+            .collect();
+        settled.dedup_by_key(|(level, _)| *level);
+        let ends = settled.iter().skip(1).map(|c| c.1).chain([now]);
+        let presses = settled.iter().zip(ends).filter(|((level, _), _)| *level);
+        presses
+            .map(|((_, begin), end)| end - begin)
+            .max()
+            .unwrap_or(0)
+    }
+
     /// Gestures of presses, given as (begin, end) in milliseconds, looked at only at the edges and at the end.
     fn gestures(presses: &[(u64, u64)]) -> Vec<Gesture> {
         let mut button = Presses::default();
@@ -305,29 +325,23 @@ mod tests {
         #[test]
         fn a_reset_needs_ten_seconds_and_a_second_press(edges in proptest::collection::vec((any::<bool>(), 0u64..11_000), 0..60)) {
             let mut button = Presses::default();
-            let (mut at, mut held_since, mut longest) = (0, None, 0);
+            let (mut at, mut levels) = (0, vec![(false, 0)]);
             let mut armed = 0;
             let mut counted = 0u32;
             let mut pressed = 0u32;
             for (level, later) in edges {
-                let all = button.edge(level, ms(at));
-                for gesture in all {
+                for gesture in button.edge(level, ms(at)) {
                     match gesture {
                         Armed => armed += 1,
-                        Reset => { prop_assert!(armed > 0 && longest >= 10_000); armed = 0; }
+                        Reset => { prop_assert!(armed > 0 && longest_press(&levels, at) >= 10_000); armed = 0; }
                         Disarmed => armed = 0,
                         Pressed(_) => pressed += 1,
                         Counted(n) => counted += u32::from(n),
                         Open | HeldLong => {}
                     }
                 }
-                match (level, held_since) {
-                    (true, None) => held_since = Some(at),
-                    (false, Some(since)) => { longest = longest.max(at - since); held_since = None; }
-                    _ => {}
-                }
+                levels.push((level, at));
                 at += later;
-                longest = longest.max(held_since.map_or(0, |since| at - since));
             }
             prop_assert!(counted <= pressed);
         }

@@ -3,6 +3,7 @@
 # make bench                                              figures, into target/bench/*.json and on the screen
 # make bench-motion [DIR=footage] [OPTIONS=--fast]        detection beside OpenCV, motion and GStreamer: quality, cost, recall
 # make fuzz-motion [ROUNDS=2000]                          the detector on any bytes, decode on demand on any stream
+# make fuzz-properties [CASES=2000]                       all property tests with more cases, half an hour
 # make deb [ARCH=amd64|arm64|armhf]                        target/deb/sentrycam_VERSION_ARCH.deb
 # make package-test                                       its contents, and its life in a clean Debian 12 and 13 (root)
 # make readme-test [SUITES="bookworm trixie"]              `make demo` and `make test` in a clean Debian 12 and 13 (root)
@@ -32,7 +33,7 @@ PACKAGES := gcc pkg-config libclang-dev libgstreamer1.0-dev libgstreamer-plugins
     python3-venv procps util-linux iproute2 curl dbus-daemon systemd
 PACKAGING := dpkg-dev gzip python3 $(PACKAGES)
 
-.PHONY: vm cross-short vm-short vm-test vm-test-arm64 powercut image deb package-test readme-test reproducible demo test bench bench-motion fuzz-motion crash broker-kills upload-cuts live-sessions deps deny lint footage
+.PHONY: vm cross-short vm-short vm-test vm-test-arm64 powercut image deb package-test readme-test reproducible demo test bench bench-motion fuzz-motion fuzz-properties crash broker-kills upload-cuts live-sessions deps deny lint footage
 
 # With an example, dependencies have the features that the tests want, and are compiled once for both.
 demo: deps footage
@@ -123,6 +124,10 @@ endif
 fuzz-motion: ROUNDS = 2000
 fuzz-motion:
 	MOTION_ROUNDS=$(ROUNDS) $(CARGO) test --workspace --lib -- --nocapture motion::tests::no_ demand::fuzz demand::pace media::awaited
+
+fuzz-properties: CASES = 2000
+fuzz-properties:
+	PROPTEST_CASES=$(CASES) $(CARGO) test --workspace --lib
 
 deb:
 	@cross/deps.sh $(PACKAGING)

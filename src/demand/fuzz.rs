@@ -88,6 +88,8 @@ struct Shell {
     mode: Mode,
     /// Newest picture that was judged.
     judged: Option<Pts>,
+    /// Where the ring began anew, because a key frame was not later than the picture before it.
+    anew: Pts,
 }
 
 impl Shell {
@@ -100,6 +102,7 @@ impl Shell {
             key: None,
             mode: Mode::Learning,
             judged: None,
+            anew: Pts(0),
         }
     }
 
@@ -123,7 +126,7 @@ impl Shell {
         let resets = self.reader.ring().losses().resets;
         prop_assert!(self.reader.push(&shot, Some(&mut self.codec), Mono(0)));
         if self.reader.ring().losses().resets != resets {
-            self.judged = None;
+            (self.judged, self.anew) = (None, shot.at);
         }
         self.check()?;
         if shot.key {
@@ -192,7 +195,7 @@ impl Shell {
     }
 
     /// A suspicious key frame: what lies before it is read again, from a key frame that the ring still has unless the
-    /// decoder was late, the camera paused or the ring overflowed.
+    /// decoder was late, the camera paused, its clock stepped back or the ring overflowed.
     fn held_back(&self, at: Pts) -> Result<(), TestCaseError> {
         let Reads::From(from) = self.reader.demand().reads() else {
             return Err(TestCaseError::fail("suspicion without a look"));
@@ -203,7 +206,7 @@ impl Shell {
             return Ok(());
         };
         // A camera that pauses for longer than the ring goes back takes the stretch before its pause away.
-        if newest.since(from) <= REACH && ring.losses().gops == 0 {
+        if newest.since(from) <= REACH && from >= self.anew && ring.losses().gops == 0 {
             let number = ring.number_of_key(from).expect("it holds pictures");
             let (_, key) = ring.at(number).expect("it is there");
             prop_assert!(
@@ -371,6 +374,37 @@ fn a_clock_that_goes_back_ends_what_was_to_end_later() {
         run(&mut calm(20), &mut shell);
         assert_eq!(shell.mode, Mode::KeyFrames, "{says:?}");
     }
+}
+
+#[test]
+fn of_a_stretch_in_which_the_clock_steps_back_what_the_ring_has_is_decoded() {
+    let mut shell = Shell::new();
+    let picture = |key, body| Shot {
+        at: Pts(0),
+        key,
+        bytes: 2_000,
+        body,
+        left: 20,
+        says: Says::Quiet,
+    };
+    for step in calm(60) {
+        shell.step(step).unwrap();
+    }
+    assert_eq!(shell.mode, Mode::KeyFrames);
+    // A key frame, and another one at the position of the picture before it, too soon to be judged.
+    let step = 200_000_000;
+    for (by, key) in [(step, true), (step, false), (0, true), (step, false)] {
+        shell.step(Step::Packet(by, picture(key, 100))).unwrap();
+    }
+    let anew = shell.anew;
+    assert_eq!(shell.reader.ring().oldest(), Some(anew));
+    shell
+        .step(Step::Packet(5 * step, picture(true, 232)))
+        .unwrap();
+    assert_eq!(shell.mode, Mode::Looking);
+    let from = shell.reader.demand().reads();
+    assert!(matches!(from, Reads::From(from) if from < anew), "{from:?}");
+    assert_eq!(shell.judged, Some(shell.clock), "all that came was seen");
 }
 
 proptest! {

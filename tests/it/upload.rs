@@ -35,12 +35,17 @@ fn puts(site: &Site) -> Vec<Seen> {
     seen.into_iter().filter(of_object).collect()
 }
 
+/// The offset of a cut may lie behind the end of the body: then it was taken.
+fn was_cut(put: &Seen) -> bool {
+    put.fault.is_some() && put.status != Some(200)
+}
+
 /// Each range was taken once; what came on top are the cut ones, at most one part each.
 fn assert_nothing_twice(puts: &[Seen], size: u64) {
     let mut taken: BTreeMap<(String, Option<u16>), u32> = BTreeMap::new();
     let mut whole = 0;
     for put in puts {
-        if put.fault.is_none() {
+        if !was_cut(put) {
             assert_eq!(put.status, Some(200), "{put:?}");
             *taken.entry((put.path.clone(), put.part)).or_default() += 1;
             whole += put.body_bytes;
@@ -87,7 +92,7 @@ async fn cut_at_random_offsets_every_object_equals_its_file_and_nothing_is_sent_
         site.stop().await;
         let puts = puts(&site);
         assert_nothing_twice(&puts, size);
-        let cut = puts.iter().filter(|p| p.fault.is_some()).count() as u64;
+        let cut = puts.iter().filter(|p| was_cut(p)).count() as u64;
         // A rule whose turn had not come by the end cut nothing.
         left += n - cut.min(n);
         assert!(cut > 0 || size < 8 * MIB, "nothing was cut");

@@ -195,7 +195,7 @@ mod tests {
         let mut settled: Vec<(bool, u64)> = changes
             .into_iter()
             .zip(ends)
-            .filter(|((_, begin), end)| end - begin >= 30)
+            .filter(|((_, begin), end)| ms(*end).since(ms(*begin)) >= SETTLE)
             .map(|(change, _)| change)
             .collect();
         settled.dedup_by_key(|(level, _)| *level);

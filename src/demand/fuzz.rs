@@ -21,6 +21,16 @@ struct Shot {
     says: Says,
 }
 
+/// Nothing moves before a camera of constant quality.
+const ORDINARY: Shot = Shot {
+    at: Pts(0),
+    key: false,
+    bytes: 2_000,
+    body: 100,
+    left: 20,
+    says: Says::Quiet,
+};
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Says {
     Quiet,
@@ -276,16 +286,8 @@ fn part() -> impl Strategy<Value = Vec<Step>> {
         0..4u8,
     )
         .prop_flat_map(move |(fps, gop, wild)| {
-            let ordinary = Shot {
-                at: Pts(0),
-                key: false,
-                bytes: 2_000,
-                body: 100,
-                left: 20,
-                says: Says::Quiet,
-            };
             let shots = prop::collection::vec(
-                prop_oneof![u32::from(wild) => shot(), 8 => Just(ordinary)],
+                prop_oneof![u32::from(wild) => shot(), 8 => Just(ORDINARY)],
                 1..200,
             );
             let steps = prop_oneof![30 => Just(second / fps), 1 => Just(0i64), 1 => 0..10 * second];
@@ -323,12 +325,9 @@ fn calm(seconds: u32) -> impl Iterator<Item = Step> {
     (0..seconds * 5).map(|n| {
         let key = n % 10 == 0;
         let shot = Shot {
-            at: Pts(0),
             key,
             bytes: if key { 20_000 } else { 2_000 },
-            body: 100,
-            left: 20,
-            says: Says::Quiet,
+            ..ORDINARY
         };
         Step::Packet(200_000_000, shot)
     })
@@ -345,12 +344,10 @@ fn a_clock_that_goes_back_ends_what_was_to_end_later() {
     for says in [Says::Quiet, Says::Motion] {
         let mut shell = Shell::new();
         let key = Shot {
-            at: Pts(0),
             key: true,
             bytes: 20_000,
-            body: 100,
-            left: 20,
             says,
+            ..ORDINARY
         };
         run(&mut [Step::Packet(hour, key)].into_iter(), &mut shell);
         // It learns, or looks at something that moves.
@@ -380,12 +377,9 @@ fn a_clock_that_goes_back_ends_what_was_to_end_later() {
 fn of_a_stretch_in_which_the_clock_steps_back_what_the_ring_has_is_decoded() {
     let mut shell = Shell::new();
     let picture = |key, body| Shot {
-        at: Pts(0),
         key,
-        bytes: 2_000,
         body,
-        left: 20,
-        says: Says::Quiet,
+        ..ORDINARY
     };
     for step in calm(60) {
         shell.step(step).unwrap();
